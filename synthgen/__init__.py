@@ -1,0 +1,100 @@
+"""Synthetic patient data that can be shared because it was attacked first.
+
+>>> import synthgen as sg
+>>> train, holdout = sg.datasets.load("actg175").split_by_patient(holdout=0.3, seed=7)
+>>> synthetic = sg.Copula().fit(train, seed=7).sample(len(train), seed=8)
+>>> synthetic
+TableData(1,497 rows of 1,497 patients, 27 columns)
+
+Names are loaded when they are first used: importing synthgen loads neither torch nor pandas.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from synthgen import datasets as datasets
+    from synthgen.audit import Audit as Audit
+    from synthgen.audit import audit as audit
+    from synthgen.data import TableData as TableData
+    from synthgen.errors import DataError as DataError
+    from synthgen.errors import ReleaseRefused as ReleaseRefused
+    from synthgen.errors import SynthgenError as SynthgenError
+    from synthgen.generators.copula import Copula as Copula
+    from synthgen.generators.independent import Independent as Independent
+    from synthgen.generators.table_diffusion import TableDiffusion as TableDiffusion
+    from synthgen.io import read as read
+    from synthgen.io import write as write
+    from synthgen.policy import Policy as Policy
+    from synthgen.policy import load_policy as load_policy
+    from synthgen.protocols import Run as Run
+    from synthgen.release import release as release
+    from synthgen.release import verify as verify
+    from synthgen.rng import Seed as Seed
+    from synthgen.schema import Column as Column
+    from synthgen.schema import TableSchema as TableSchema
+    from synthgen.schema import read_schema as read_schema
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Audit": "audit",
+    "Column": "schema",
+    "Copula": "generators.copula",
+    "DataError": "errors",
+    "Independent": "generators.independent",
+    "Policy": "policy",
+    "ReleaseRefused": "errors",
+    "Run": "protocols",
+    "Seed": "rng",
+    "SynthgenError": "errors",
+    "TableData": "data",
+    "TableDiffusion": "generators.table_diffusion",
+    "TableSchema": "schema",
+    "audit": "audit",
+    "datasets": "",
+    "load_policy": "policy",
+    "read": "io",
+    "read_schema": "schema",
+    "release": "release",
+    "verify": "release",
+    "write": "io",
+}
+
+__all__ = [  # sorted, checked by a test against _HOME
+    "Audit",
+    "Column",
+    "Copula",
+    "DataError",
+    "Independent",
+    "Policy",
+    "ReleaseRefused",
+    "Run",
+    "Seed",
+    "SynthgenError",
+    "TableData",
+    "TableDiffusion",
+    "TableSchema",
+    "audit",
+    "datasets",
+    "load_policy",
+    "read",
+    "read_schema",
+    "release",
+    "verify",
+    "write",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'synthgen' has no attribute {name!r}")
+    value = import_module(f"synthgen.{_HOME[name] or name}")
+    if _HOME[name]:
+        value = getattr(value, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
