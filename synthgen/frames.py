@@ -1,0 +1,102 @@
+"""How do frames come in and go out? pandas, polars and pyarrow at the edge; the same type and dtypes come back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from synthgen.errors import DataError
+from synthgen.schema import NUMERIC, Column
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from synthgen.data import Backend, TableData
+
+
+def from_native(frame: Any) -> tuple[pd.DataFrame, Backend]:
+    """Turn a pandas, polars or pyarrow table into pandas without losing column types; name the type it came in.
+
+    Raises:
+        DataError: something that is not a table.
+    """
+    import narwhals as nw
+
+    try:
+        wrapped = nw.from_native(frame)
+    except TypeError as error:
+        raise DataError(
+            f"cannot read a {type(frame).__name__}: give a file, or a pandas, polars or pyarrow table"
+        ) from error
+    if isinstance(wrapped, nw.LazyFrame):
+        wrapped = wrapped.collect()
+    if wrapped.implementation.is_pandas():
+        return wrapped.to_native(), "pandas"
+    backend: Backend = "polars" if wrapped.implementation.is_polars() else "pyarrow"
+    return wrapped.to_arrow().to_pandas(types_mapper=_arrow_dtype), backend
+
+
+def _arrow_dtype(kind: pa.DataType) -> pd.ArrowDtype | None:
+    """Arrow's own types stay; dictionaries become pandas categories, whose type has a name that can be stored."""
+    import pandas as pd
+    import pyarrow as pa
+
+    return None if pa.types.is_dictionary(kind) else pd.ArrowDtype(kind)
+
+
+def to_native(data: TableData) -> Any:
+    """A canonical table in the frame type and dtypes that its schema and backend remember."""
+    import pandas as pd
+
+    columns = {c.name: restored(data.table[c.name], c) for c in data.schema.columns}
+    frame = pd.DataFrame(columns, columns=list(data.schema.names), index=range(len(data)))
+    if data.backend == "pandas":
+        return frame
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    if data.backend == "pyarrow":
+        return table
+    import polars as pl
+
+    return pl.from_arrow(table)
+
+
+def restored(values: pd.Series, column: Column) -> pd.Series:
+    """One canonical column in its storage type: integers stay integers, booleans booleans, categories categories."""
+    import pandas as pd
+
+    dtype = column.dtype or {"integer": "int64", "boolean": "bool"}.get(column.kind)
+    if dtype is None:
+        return values
+    category, _, base = dtype.partition(":")
+    if category == "category":
+        return (_typed(values, base) if base else values).astype("category")
+    if column.kind == "datetime" and "datetime" not in dtype and "timestamp" not in dtype and "date" not in dtype:
+        return values
+    if column.kind not in NUMERIC and dtype == "object":
+        return values
+    if column.kind == "datetime" and isinstance(values.dtype, pd.DatetimeTZDtype):
+        return values
+    return _typed(values, dtype)
+
+
+def _typed(values: pd.Series, dtype: str) -> pd.Series:
+    """Cast; where missing values do not fit the type, its nullable form is used."""
+    import pandas as pd
+
+    if dtype.startswith("datetime64[ns, "):
+        return values.dt.tz_localize(dtype[len("datetime64[ns, ") : -1])
+    nullable = dtype
+    if values.isna().any():
+        if dtype == "bool":
+            nullable = "boolean"
+        elif dtype.startswith(("int", "uint")) and "pyarrow" not in dtype:
+            nullable = dtype.replace("uint", "UInt").replace("int", "Int", 1) if dtype[0] == "i" else "UInt" + dtype[4:]
+    if values.dtype == object and nullable.lower().lstrip("u").startswith("int"):  # text levels of an integer column
+        values = pd.to_numeric(values)
+    if nullable.startswith(("bool", "boolean")):
+        values = values.astype("boolean")
+    elif "int" in nullable.lower() and values.dtype.kind == "f":
+        values = values.astype("Int64")
+    return values.astype(nullable)

@@ -1,0 +1,246 @@
+"""What is each table column, and what may it hold? Written as YAML that a person can correct."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from synthgen.errors import SchemaError, suggest
+from synthgen.rules import NUMERIC_RULES, Order, Rule, rule_from_mapping, rule_to_mapping
+
+Kind = Literal["categorical", "boolean", "integer", "real", "datetime", "code", "identifier", "text"]
+Role = Literal["patient", "target", "quasi_identifier", "sensitive"]
+
+NUMERIC: frozenset[str] = frozenset({"boolean", "integer", "real"})
+NEVER_LEARNED: frozenset[str] = frozenset({"identifier", "text"})
+DEFAULT_MISSING = ("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "<NA>")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table. Bounds and levels stand here only if a person declared them or asked for them by name."""
+
+    name: str
+    kind: Kind
+    roles: tuple[Role, ...] = ()
+    unit: str | None = None
+    dtype: str | None = None  # storage type that samples come back in: "int64", "category", "string[pyarrow]"
+    decimals: int | None = None  # of a real column; None: full precision
+    minimum: float | None = None
+    maximum: float | None = None
+    levels: tuple[str, ...] | None = None
+    missing: tuple[str, ...] = ()  # further codes of this column that mean "missing"
+    description: str | None = None
+
+    @property
+    def learned(self) -> bool:
+        """Whether generators and fidelity checks look at this column at all."""
+        return self.kind not in NEVER_LEARNED and "patient" not in self.roles
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """The columns of a table in order, the rules between them, and the codes that mean "missing" everywhere.
+
+    >>> schema = TableSchema((Column("age", "integer"), Column("sex", "categorical", roles=("quasi_identifier",))))
+    >>> schema["sex"].kind, schema.patient, [column.name for column in schema.learned]
+    ('categorical', None, ['age', 'sex'])
+    """
+
+    columns: tuple[Column, ...]
+    rules: tuple[Rule, ...] = ()
+    missing: tuple[str, ...] = DEFAULT_MISSING
+
+    def __post_init__(self) -> None:
+        _validate(self)
+
+    def __getitem__(self, name: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise SchemaError(f"no column {name!r}: {suggest(name, self.names)}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names in order."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def learned(self) -> tuple[Column, ...]:
+        """The columns that generators learn: no identifiers, no free text, no patient column."""
+        return tuple(column for column in self.columns if column.learned)
+
+    @property
+    def identifiers(self) -> tuple[Column, ...]:
+        """The columns that are minted anew in every synthetic table."""
+        return tuple(c for c in self.columns if c.kind == "identifier" or "patient" in c.roles)
+
+    @property
+    def patient(self) -> str | None:
+        """The column that says which rows belong to one patient; None: each row is a patient."""
+        return next(iter(self.with_role("patient")), None)
+
+    @property
+    def target(self) -> str | None:
+        """The column that a model trained on the data would predict."""
+        return next(iter(self.with_role("target")), None)
+
+    def with_role(self, role: Role) -> tuple[str, ...]:
+        """Names of the columns that have a role."""
+        return tuple(column.name for column in self.columns if role in column.roles)
+
+    def assign(self, role: Role, name: str) -> TableSchema:
+        """This schema with a role moved to one column (and taken from any other).
+
+        >>> TableSchema((Column("age", "integer"), Column("died", "boolean"))).assign("target", "died").target
+        'died'
+        """
+        self[name]
+        columns = []
+        for column in self.columns:
+            roles = tuple(r for r in column.roles if r != role) + ((role,) if column.name == name else ())
+            columns.append(replace(column, roles=roles))
+        return replace(self, columns=tuple(columns))
+
+    def synthetic(self) -> TableSchema:
+        """The schema of a synthetic table: the same without free text."""
+        kept = tuple(column for column in self.columns if column.kind != "text")
+        gone = set(self.names) - {column.name for column in kept}
+        return replace(self, columns=kept, rules=tuple(r for r in self.rules if not gone & set(r.columns)))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain data for YAML and JSON; defaults are left out."""
+        columns = {}
+        for column in self.columns:
+            body = {f.name: getattr(column, f.name) for f in fields(column) if f.name != "name"}
+            kept = {key: list(v) if isinstance(v, tuple) else v for key, v in body.items() if v not in (None, ())}
+            columns[column.name] = kept
+        rules = [rule_to_mapping(rule) for rule in self.rules]
+        return {"missing": list(self.missing), "columns": columns, "rules": rules}
+
+    @staticmethod
+    def from_mapping(data: Any) -> TableSchema:
+        """The inverse of `to_mapping`; unknown keys are errors that name the nearest known one.
+
+        Raises:
+            SchemaError: anything that is not a schema.
+        """
+        if not isinstance(data, Mapping) or not isinstance(data.get("columns"), Mapping):
+            raise SchemaError("a schema is a mapping with 'columns', a mapping of column name to its description")
+        _known(data, ("columns", "rules", "missing"), "the schema")
+        columns = tuple(_column(str(name), body) for name, body in data["columns"].items())
+        rules = tuple(rule_from_mapping(entry) for entry in data.get("rules") or ())
+        missing = tuple(str(code) for code in data.get("missing", DEFAULT_MISSING))
+        return TableSchema(columns, rules, missing)
+
+
+def read_schema(path: str | Path) -> TableSchema:
+    """Read a schema file (YAML).
+
+    Raises:
+        SchemaError: no such file, or not a schema.
+    """
+    import yaml
+
+    try:
+        return TableSchema.from_mapping(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SchemaError(f"cannot read the schema file {Path(path).name!r}: {type(error).__name__}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise SchemaError(f"the schema file {Path(path).name!r} is not YAML{where}") from error
+
+
+def schema_yaml(schema: TableSchema, *, comments: Mapping[str, str] | None = None) -> str:
+    """The schema as commented YAML for a person to correct; `comments` puts a remark beside a column."""
+    import yaml
+
+    data = schema.to_mapping()
+    lines = [
+        "# What each column is. Correct what is wrong; unknown keys are errors.",
+        "# kind:  " + " | ".join(get_args(Kind)),
+        "# roles: " + " | ".join(get_args(Role)) + "   (a list; patient: rows with one value belong together)",
+        "# also:  unit, decimals, minimum, maximum, levels, missing (codes of this column), description",
+        "# Observed extremes and levels are not written here; declare bounds or levels yourself where they are public.",
+        yaml.safe_dump({"missing": data["missing"]}, default_flow_style=True, allow_unicode=True, width=1000).strip(
+            "{}\n"
+        ),
+        "columns:",
+    ]
+    for name, body in data["columns"].items():
+        entry = yaml.safe_dump({name: body}, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10_000)
+        remark = (comments or {}).get(name)
+        lines.append("  " + entry.strip()[1:-1] + (f"  # {remark}" if remark else ""))
+    lines += [
+        "# Rules that hold in every row, one per line; for example:",
+        "#   - order: [birth_date, admission_date]",
+        "#   - range: {column: age, minimum: 0, maximum: 120}",
+        "#   - implies: {when: {sex: [M]}, then: {pregnant: [0]}}",
+        "#   - sum: {total: total, parts: [a, b]}",
+        yaml.safe_dump({"rules": data["rules"]}, allow_unicode=True, sort_keys=False).rstrip(),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _column(name: str, body: Any) -> Column:
+    if not isinstance(body, Mapping) or "kind" not in body:
+        raise SchemaError(f"column {name!r}: give at least its kind")
+    _known(body, [f.name for f in fields(Column) if f.name != "name"], f"column {name!r}")
+    values = dict(body)
+    for key in ("roles", "levels", "missing"):
+        if key in values and values[key] is not None:
+            listed = values[key] if isinstance(values[key], list) else [values[key]]
+            values[key] = tuple(str(item) for item in listed)
+    return Column(name=name, **values)
+
+
+def _known(data: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    for key in data:
+        if key not in set(known):
+            raise SchemaError(f"{where} has no key {key!r}: {suggest(str(key), known)}")
+
+
+def _validate(schema: TableSchema) -> None:
+    names = schema.names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SchemaError(f"column names appear twice: {', '.join(map(repr, twice))}")
+    for column in schema.columns:
+        if column.kind not in get_args(Kind):
+            raise SchemaError(
+                f"column {column.name!r}: no kind {column.kind!r}: {suggest(str(column.kind), get_args(Kind))}"
+            )
+        for role in column.roles:
+            if role not in get_args(Role):
+                raise SchemaError(f"column {column.name!r}: no role {role!r}: {suggest(role, get_args(Role))}")
+        if None not in (column.minimum, column.maximum) and column.minimum > column.maximum:  # type: ignore[operator]
+            raise SchemaError(f"column {column.name!r}: minimum is above maximum")
+    for role in ("patient", "target"):
+        if len(schema.with_role(role)) > 1:
+            raise SchemaError(f"more than one column has the role {role!r}: {', '.join(schema.with_role(role))}")
+    if schema.target and not schema[schema.target].learned:
+        raise SchemaError(f"the target {schema.target!r} is an identifier or text, which is never learned")
+    _validate_rules(schema)
+
+
+def _validate_rules(schema: TableSchema) -> None:
+    for rule in schema.rules:
+        for name in rule.columns:
+            if name not in schema:
+                raise SchemaError(f"rule {rule.keyword!r} names a column that the schema lacks: {name!r}")
+            kind = schema[name].kind
+            if isinstance(rule, NUMERIC_RULES) and kind not in NUMERIC:
+                raise SchemaError(f"rule {rule.keyword!r}: column {name!r} is {kind}, not a number")
+        if isinstance(rule, Order):
+            kinds = {"date" if schema[name].kind == "datetime" else "number" for name in rule.columns}
+            odd = [name for name in rule.columns if schema[name].kind not in NUMERIC | {"datetime"}]
+            if odd or len(kinds) > 1:
+                raise SchemaError(
+                    f"rule 'order' compares numbers with numbers or dates with dates: {', '.join(rule.columns)}"
+                )
