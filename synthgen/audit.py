@@ -1,0 +1,268 @@
+"""How does an audit run? Checks measure the evidence, the policy judges, and one record holds all of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthgen import registry
+from synthgen.errors import DataError, EnvironmentProblem, NotAssessable, UsageError
+from synthgen.findings import Decision, Finding, Measurement, finding_from_json, findings_html, to_json
+from synthgen.policy import Policy, decide, judge_all, load_policy, not_run
+from synthgen.protocols import Check, Evidence, Progress, Run
+from synthgen.rng import Seed
+from synthgen.schema import DEFAULT_MISSING, TableSchema
+
+if TYPE_CHECKING:
+    from synthgen.data import TableData
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+MINIMUM_PATIENTS = 20  # below this no check can answer anything
+PRIVACY_FAMILIES = ("contract", "copies", "membership", "disclosure")
+
+NOT_ASSESSED = (
+    "Attackers with side knowledge beyond the audited columns: notes, images, genomes, social media.",
+    "Disclosure attacks (singling out, linkability, inference) and shadow-model membership inference.",
+    "Repeated releases from the same patients: each audit speaks of one synthetic table.",
+    "Confidentiality of hospitals, clinicians and groups; only the patient is protected as a unit.",
+)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One audit: what was looked at, what was found, what was decided. It holds no row of any table."""
+
+    decision: Decision
+    policy: Mapping[str, str]  # name, hash, description
+    fingerprints: Mapping[str, str]  # of train, holdout, synthetic
+    counts: Mapping[str, Mapping[str, int]]  # rows and patients of each
+    columns: tuple[Mapping[str, Any], ...]  # name, kind, roles, storage type, decimals: what reading needs
+    findings: tuple[Finding, ...]
+    seed: int
+    versions: Mapping[str, str]
+    created: str  # ISO 8601 date
+    seconds: float
+    generator: Mapping[str, Any] | None = None  # name, settings, licence, training facts; None: unknown
+    not_assessed: tuple[str, ...] = NOT_ASSESSED
+    audit_number: int = 1  # of this holdout
+    schema_version: int = SCHEMA_VERSION
+
+    def __getitem__(self, check: str) -> Finding:
+        for finding in self.findings:
+            if finding.check == check:
+                return finding
+        raise UsageError(f"this audit has no finding for {check!r}")
+
+    def _repr_html_(self) -> str:
+        return self.decision._repr_html_() + findings_html(self.findings)
+
+    @property
+    def schema(self) -> TableSchema:
+        """The audited columns: by it the synthetic file is read again for a release."""
+        columns = {column["name"]: {k: v for k, v in column.items() if k != "name"} for column in self.columns}
+        return TableSchema.from_mapping({"columns": columns})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data with `schema_version`; NaN becomes null."""
+        data: dict[str, Any] = to_json(self)
+        for entry, finding in zip(data["findings"], self.findings, strict=True):
+            entry["family"] = finding.family
+        data["decision"] = {"verdict": self.decision.outcome, "reasons": list(self.decision.reasons)}
+        return data
+
+    @staticmethod
+    def from_json(data: Any) -> Audit:
+        """The inverse of `to_json`.
+
+        Raises:
+            DataError: not an audit, or one of another schema version.
+        """
+        if not isinstance(data, Mapping) or data.get("schema_version") != SCHEMA_VERSION:
+            raise DataError(f"not an audit.json of schema version {SCHEMA_VERSION}")
+        try:
+            values = {f.name: data[f.name] for f in fields(Audit)}
+            values["findings"] = tuple(finding_from_json(entry) for entry in values["findings"])
+            values["decision"] = Decision(data["decision"]["verdict"], tuple(data["decision"]["reasons"]))
+        except (KeyError, TypeError) as error:
+            raise DataError("audit.json lacks a field, or one is of the wrong type") from error
+        values["columns"], values["not_assessed"] = tuple(values["columns"]), tuple(values["not_assessed"])
+        return Audit(**values)
+
+    def save(self, folder: Path) -> Path:
+        """Write `audit.json` into a folder, whole or not at all."""
+        path = Path(folder) / "audit.json"
+        text = json.dumps(self.to_json(), indent=2, allow_nan=False, ensure_ascii=False)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(path.name + ".part")
+            part.write_text(text + "\n", encoding="utf-8")
+            part.replace(path)
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot write audit.json: {error.strerror}") from error
+        return path
+
+    @staticmethod
+    def load(path: Path) -> Audit:
+        """Read an `audit.json`, or the one in a folder.
+
+        Raises:
+            DataError: no such file, or not an audit.
+        """
+        path = Path(path) / "audit.json" if Path(path).is_dir() else Path(path)
+        try:
+            return Audit.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise DataError(f"cannot read {path.name!r}: {error.strerror}") from error
+        except ValueError as error:
+            raise DataError(f"{path.name!r} is not JSON") from error
+
+
+def audit(
+    *,
+    train: Any,
+    holdout: Any,
+    synthetic: Any,
+    seed: int | Seed,
+    policy: str | Path | Policy = "research-share",
+    only: Callable[[str], bool] | None = None,
+    generator: Mapping[str, Any] | None = None,
+    run: Run | None = None,
+) -> Audit:
+    """Attack and measure a synthetic table, judge it by a policy, and decide.
+
+    Args:
+        train: what the generator learned from: TableData, or any frame or file that `read` takes.
+        holdout: patients that nobody trained on; sealed.
+        synthetic: the table to be shared, whoever made it.
+        seed: equal seeds give equal audits.
+        policy: a shipped name, a file, or a Policy.
+        only: which of the policy's checks to run, by name; the rest counts as not run.
+        generator: facts about the generator for the record, if known.
+        run: progress and stop flag.
+
+    Raises:
+        DataError: tables whose columns do not match, empty ones, or fewer than 20 patients on a side.
+
+    >>> from synthgen import datasets
+    >>> train, holdout = datasets.load("actg175").split_by_patient(seed=1)
+    >>> copied = audit(train=train, holdout=holdout, synthetic=train, seed=2, only=lambda name: name == "copies.exact")
+    >>> copied["copies.exact"].verdict, copied.decision.outcome
+    ('FAIL', 'REFUSE')
+    """
+    started, seed, run = time.monotonic(), Seed.of(seed), run or Run()
+    chosen = policy if isinstance(policy, Policy) else load_policy(policy)
+    for name in chosen.checks:
+        registry.find("checks", name)
+    evidence = _evidence(train, holdout, synthetic)
+    names = [name for name in chosen.checks if only is None or only(name)]
+    findings = _run_checks(names, evidence, chosen, seed.child("audit"), run)
+    return Audit(
+        decision=decide(findings, chosen),
+        policy={"name": chosen.name, "hash": chosen.hash, "description": chosen.description},
+        fingerprints={k: getattr(evidence, k).fingerprint() for k in ("train", "holdout", "synthetic")},
+        counts={k: _counts(getattr(evidence, k)) for k in ("train", "holdout", "synthetic")},
+        columns=_columns(evidence.schema),
+        findings=tuple(findings),
+        seed=seed.root,
+        versions=versions(),
+        created=time.strftime("%Y-%m-%d", time.gmtime()),
+        seconds=round(time.monotonic() - started, 1),
+        generator=generator,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of synthgen, Python and the libraries that shape results."""
+    packages = ("synthgen-health", "numpy", "pandas", "scikit-learn", "scipy", "torch")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _run_checks(names: list[str], evidence: Evidence, policy: Policy, seed: Seed, run: Run) -> list[Finding]:
+    measured: dict[str, Measurement] = {}
+    reasons: dict[str, str] = {}
+    questions: dict[str, str] = {}
+    for done, name in enumerate(names):
+        run.progress(Progress(f"check {name}", done, len(names)))
+        check: Check = registry.create("checks", name)
+        questions[name] = check.question
+        started = time.monotonic()
+        try:
+            measurement = check.run(_for(check, evidence), seed=seed.child(name))
+        except NotAssessable as reason:
+            reasons[name] = str(reason)
+        else:
+            measured[name] = replace(measurement, seconds=round(time.monotonic() - started, 2))
+    run.progress(Progress("checks", len(names), len(names)))
+    judged = {f.check: f for f in judge_all(list(measured.values()), policy, questions)}
+    absent = {name: not_run(name, reasons[name], policy, question=questions[name]) for name in reasons}
+    return [{**judged, **absent}[name] for name in names]
+
+
+def _for(check: Check, evidence: Evidence) -> Evidence:
+    """The evidence, once what the check says it needs is known to be there."""
+    if "refit" in check.needs and evidence.refit is None:
+        raise NotAssessable("needs a generator that can be trained again")
+    if "target" in check.needs and evidence.schema.target is None:
+        raise NotAssessable("no column has the role target: declare one with `roles: [target]` in the schema")
+    if "rules" in check.needs and not evidence.schema.rules:
+        raise NotAssessable("the schema declares no rules")
+    return evidence
+
+
+def _evidence(train: Any, holdout: Any, synthetic: Any) -> Evidence:
+    from synthgen.data import TableData
+    from synthgen.io import read
+
+    train = train if isinstance(train, TableData) else read(train)
+    holdout = _aligned(holdout, train, "holdout")
+    synthetic = _aligned(synthetic, train, "synthetic")
+    for name, data in (("train", train), ("holdout", holdout)):
+        if data.patient_count < MINIMUM_PATIENTS:
+            raise DataError(f"{name} has {data.patient_count} patients; an audit needs at least {MINIMUM_PATIENTS}")
+    if len(synthetic) == 0:
+        raise DataError("the synthetic table has no rows")
+    if not train.schema.learned:
+        raise DataError("no column can be audited: all are identifiers or free text")
+    return Evidence(train=train, holdout=holdout, synthetic=synthetic, schema=train.schema)
+
+
+def _aligned(data: Any, train: TableData, name: str) -> TableData:
+    """Read a table by the training table's schema, whatever the order of its columns."""
+    from synthgen.data import TableData
+    from synthgen.io import read
+
+    if not isinstance(data, TableData):
+        return read(data, schema=train.schema, partial=name == "synthetic", name=name)
+    ours, theirs = [c.name for c in train.schema.learned], [c.name for c in data.schema.learned]
+    missing, extra = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
+    if missing or extra:
+        raise DataError(f"{name} differs from train in its columns: lacks {missing}, has besides {extra}")
+    kept = tuple(column for column in train.schema.columns if column.name in data.schema)
+    names = {column.name for column in kept}
+    rules = tuple(rule for rule in train.schema.rules if set(rule.columns) <= names)
+    schema = replace(train.schema, columns=kept, rules=rules)
+    return TableData(data.table[list(schema.names)], schema, data.backend)
+
+
+def _columns(schema: TableSchema) -> tuple[Mapping[str, Any], ...]:
+    """What a reader of the synthetic file must know, without declared levels and bounds."""
+    columns = []
+    for column in schema.columns:
+        codes = [*column.missing, *(code for code in schema.missing if code not in DEFAULT_MISSING)]
+        facts = {"dtype": column.dtype, "decimals": column.decimals, "missing": codes}
+        known = {key: value for key, value in facts.items() if value not in (None, [])}
+        columns.append({"name": column.name, "kind": column.kind, "roles": list(column.roles), **known})
+    return tuple(columns)
+
+
+def _counts(data: TableData) -> dict[str, int]:
+    return {"rows": len(data), "patients": data.patient_count}

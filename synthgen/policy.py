@@ -1,0 +1,253 @@
+"""What must hold before data may leave? Thresholds fixed beforehand; findings and a decision afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from synthgen.errors import ConfigError, suggest
+from synthgen.findings import Decision, Estimate, Finding, Measurement, Outcome
+from synthgen.stats import holm
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What a policy asks of one check, and why. Without limits the check is shown but not judged."""
+
+    why: str
+    limit: float | None = None  # for the statistic
+    details: Mapping[str, float] = field(default_factory=dict)  # for further named figures of the check
+    minimum_p: float | None = None  # the Holm-adjusted p-value of the check's test must not fall below
+    maximum_power: float | None = None  # the smallest leak the check would have seen must not be larger
+    required: bool = True
+
+    @property
+    def judges(self) -> bool:
+        """Whether this threshold sets any limit."""
+        return self.limit is not None or bool(self.details) or self.minimum_p is not None
+
+    def words(self, better: str) -> str:
+        """The limits as a person writes them.
+
+        >>> Threshold(why="", limit=0.55, details={"tpr_at_1pct_fpr": 0.05}).words("lower")
+        '<= 0.55, tpr_at_1pct_fpr <= 0.05'
+        """
+        sign = "<=" if better == "lower" else ">="
+        parts = [f"{sign} {self.limit:g}"] if self.limit is not None else []
+        parts += [f"{name} {sign} {limit:g}" for name, limit in self.details.items()]
+        if self.minimum_p is not None:
+            parts.append(f"p >= {self.minimum_p:g}")
+        if self.maximum_power is not None:
+            parts.append(f"sees leaks of {self.maximum_power:g}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Thresholds by check, in the order in which the checks run."""
+
+    name: str
+    description: str
+    inconclusive_means: Literal["REVIEW", "REFUSE"]
+    checks: Mapping[str, Threshold]
+    hash: str  # SHA-256 of the policy file's text
+
+    @staticmethod
+    def from_text(text: str, *, source: str) -> Policy:
+        """Read a policy from YAML text.
+
+        Raises:
+            ConfigError: not a policy; unknown keys name the nearest known one.
+        """
+        import yaml
+
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the policy {source} is not YAML") from error
+        keys = ("name", "description", "inconclusive_means", "checks")
+        if not isinstance(data, Mapping) or not isinstance(data.get("checks"), Mapping):
+            raise ConfigError(f"the policy {source} is a mapping of: {', '.join(keys)}")
+        _check_keys(data, keys, f"the policy {source}")
+        _require(data, keys, f"the policy {source}")
+        if data["inconclusive_means"] not in ("REVIEW", "REFUSE"):
+            raise ConfigError(f"the policy {source}: inconclusive_means is REVIEW or REFUSE; it is never a pass")
+        checks = {str(name): _threshold(str(name), body) for name, body in data["checks"].items()}
+        if not any(threshold.judges and threshold.required for threshold in checks.values()):
+            raise ConfigError(f"the policy {source} sets no limit on any required check, so it would release anything")
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return Policy(str(data["name"]), str(data["description"]), data["inconclusive_means"], checks, digest)
+
+
+def shipped_policies() -> list[str]:
+    """Names of the policies that come with synthgen.
+
+    >>> shipped_policies()
+    ['internal', 'public', 'research-share']
+    """
+    return sorted(p.name.removesuffix(".yaml") for p in files("synthgen").joinpath("policies").iterdir())
+
+
+def policy_text(name: str) -> str:
+    """The YAML text of a shipped policy, with the reason for each threshold."""
+    return files("synthgen").joinpath("policies", f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def load_policy(name: str | Path) -> Policy:
+    """A shipped policy by name, or one from a file.
+
+    >>> load_policy("public").inconclusive_means
+    'REFUSE'
+
+    Raises:
+        ConfigError: neither; the message suggests the nearest shipped name.
+    """
+    if str(name) in shipped_policies():
+        return Policy.from_text(policy_text(str(name)), source=repr(str(name)))
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        raise ConfigError(f"no policy {path.name!r} and no such file: {suggest(str(name), shipped_policies())}")
+    return Policy.from_text(path.read_text(encoding="utf-8"), source=repr(path.name))
+
+
+def judge(measurement: Measurement, policy: Policy, *, question: str, adjusted_p: float | None = None) -> Finding:
+    """Judge one measurement: PASS when the whole interval keeps the limit, FAIL when the whole interval breaks it.
+
+    >>> from synthgen.findings import Estimate
+    >>> auc = Estimate(value=0.51, low=0.49, high=0.53, n=900, method="DeLong")
+    >>> measured = Measurement(check="membership", label="attack AUC", statistic=auc, better="lower")
+    >>> judge(measured, load_policy("research-share"), question="Who was in the training data?").verdict
+    'INCONCLUSIVE'
+    """
+    threshold = policy.checks[measurement.check]
+    verdicts: list[tuple[str, str]] = []
+    if threshold.limit is not None:
+        verdicts.append(_against(measurement.statistic, threshold.limit, measurement.better, measurement.label))
+    for name, limit in threshold.details.items():
+        estimate = measurement.details.get(name)
+        if estimate is None:
+            verdicts.append(("INCONCLUSIVE", f"{name} was not measured"))
+        else:
+            verdicts.append(_against(estimate, limit, measurement.better, name))
+    if threshold.minimum_p is not None:
+        verdicts.append(_test(measurement, adjusted_p, threshold.minimum_p))
+    if threshold.maximum_power is not None:
+        verdicts.append(_power(measurement.power, threshold.maximum_power))
+    verdict, because = _worst(verdicts) if threshold.judges else ("NOT_JUDGED", "the policy sets no limit here")
+    return Finding(
+        check=measurement.check,
+        question=question,
+        verdict=verdict,  # type: ignore[arg-type]
+        because=because,
+        required=threshold.required,
+        threshold=threshold.words(measurement.better),
+        measurement=measurement,
+    )
+
+
+def judge_all(measurements: Sequence[Measurement], policy: Policy, questions: Mapping[str, str]) -> list[Finding]:
+    """Judge the measurements of one audit together: p-values are adjusted by Holm over all tests."""
+    tested = [m for m in measurements if m.p_value is not None]
+    adjusted = dict(
+        zip((m.check for m in tested), holm([m.p_value for m in tested if m.p_value is not None]), strict=True)
+    )
+    return [
+        judge(m, policy, question=questions[m.check], adjusted_p=_optional_float(adjusted.get(m.check)))
+        for m in measurements
+    ]
+
+
+def not_run(check: str, reason: str, policy: Policy, *, question: str) -> Finding:
+    """The finding for a check that could not answer; for a required check it counts as inconclusive."""
+    threshold = policy.checks[check]
+    return Finding(check, question, "NOT_RUN", reason, threshold.required, threshold.words("lower"), None)
+
+
+def decide(findings: Sequence[Finding], policy: Policy) -> Decision:
+    """RELEASE only if every required check passed; a failure refuses; the rest is what the policy says.
+
+    Every required check of the policy must be among the findings; one that is absent counts as not run.
+    """
+    required = [finding for finding in findings if finding.required]
+    absent = [name for name, t in policy.checks.items() if t.required and name not in {f.check for f in findings}]
+    failed = [f"{f.check}: {f.because}" for f in required if f.verdict == "FAIL"]
+    open_ = [f"{f.check}: {f.because}" for f in required if f.verdict in ("INCONCLUSIVE", "NOT_RUN")]
+    open_ += [f"{name}: did not run" for name in absent]
+    if failed:
+        return Decision("REFUSE", tuple(failed + open_))
+    if open_:
+        outcome: Outcome = policy.inconclusive_means
+        return Decision(outcome, tuple(open_))
+    return Decision("RELEASE", (f"all {len(required)} required checks of policy {policy.name!r} passed",))
+
+
+def _against(estimate: Estimate, limit: float, better: str, label: str) -> tuple[str, str]:
+    if better == "lower":
+        sign, kept, broken = "<=", estimate.high <= limit, estimate.low > limit
+    else:
+        sign, kept, broken = ">=", estimate.low >= limit, estimate.high < limit
+    verdict = "PASS" if kept else "FAIL" if broken else "INCONCLUSIVE"
+    words = {"PASS": "keeps", "FAIL": "breaks", "INCONCLUSIVE": "straddles"}[verdict]
+    return verdict, f"{label} {estimate} {words} {sign} {limit:g}"
+
+
+def _test(measurement: Measurement, adjusted_p: float | None, minimum: float) -> tuple[str, str]:
+    p_value = adjusted_p if adjusted_p is not None else measurement.p_value
+    if p_value is None:
+        return "INCONCLUSIVE", "its test gave no p-value"
+    if p_value < minimum:
+        return "FAIL", f"the test for a leak has p = {p_value:.2g} < {minimum:g}"
+    return "PASS", f"the test for a leak has p = {p_value:.2g}"
+
+
+def _power(power: Estimate | None, maximum: float) -> tuple[str, str]:
+    if power is None:
+        return "INCONCLUSIVE", "the check does not say which leak it would have seen"
+    if power.high > maximum:
+        return (
+            "INCONCLUSIVE",
+            f"only a leak of {power.high:.3g} or more would have been seen; the policy asks {maximum:g}",
+        )
+    return "PASS", f"a leak of {power.high:.2g} would have been seen"
+
+
+def _worst(verdicts: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    for verdict in ("FAIL", "INCONCLUSIVE"):
+        reasons = [because for v, because in verdicts if v == verdict]
+        if reasons:
+            return verdict, "; ".join(reasons)
+    return "PASS", "; ".join(because for _, because in verdicts)
+
+
+def _threshold(name: str, body: Any) -> Threshold:
+    known = [f.name for f in fields(Threshold)]
+    if not isinstance(body, Mapping):
+        raise ConfigError(f"policy check {name!r} is a mapping of: {', '.join(known)}")
+    _check_keys(body, known, f"policy check {name!r}")
+    _require(body, ("why",), f"policy check {name!r}")
+    numbers = [body.get(key) for key in ("limit", "minimum_p", "maximum_power")] + list(
+        (body.get("details") or {}).values()
+    )
+    if any(not isinstance(number, int | float) for number in numbers if number is not None):
+        raise ConfigError(f"policy check {name!r}: limits are numbers")
+    return Threshold(**body)
+
+
+def _check_keys(data: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for key in data:
+        if key not in known:
+            raise ConfigError(f"{where} has no key {key!r}: {suggest(str(key), known)}")
+
+
+def _require(data: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    for key in keys:
+        if key not in data:
+            raise ConfigError(f"{where} lacks {key!r}")
+
+
+def _optional_float(value: Any) -> float | None:
+    return None if value is None else float(value)
