@@ -166,7 +166,8 @@ def _relative_to(study: Study, folder: Path) -> Study:
 
 def _first_problem(error: ValidationError) -> str:
     """One sentence without the offending value, which could be a patient's."""
-    problem = error.errors(include_url=False, include_input=False)[0]
+    problems = error.errors(include_url=False, include_input=False)
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])  # a typo explains what lacks
     *where, last = [str(part) for part in problem["loc"]] or ["study"]
     section = ".".join(where) or "the study"
     if problem["type"] == "extra_forbidden":

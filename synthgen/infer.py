@@ -160,7 +160,7 @@ def _infer_text(name: str, present: pd.Series, roles: tuple[Role, ...], dtype: s
     if _date_format(levels) is not None:
         _dates(levels, name)
         return Column(name, "datetime", roles), ""
-    if len(levels) >= 20 and not numeric.all() and levels.str.match(_ICD).mean() > 0.98:
+    if len(levels) >= 20 and not numeric.all() and levels[~numeric].str.match(_ICD).all():
         return Column(name, "code", roles, dtype=dtype), "code: looks like ICD codes"
     count = int(counts.to_numpy()[numeric].sum())
     if not padded and count > 0.5 * len(present) and len(levels) > _MIXED_LEVELS:

@@ -199,7 +199,7 @@ def _test(measurement: Measurement, adjusted_p: float | None, minimum: float) ->
     p_value = adjusted_p if adjusted_p is not None else measurement.p_value
     if p_value is None:
         return "INCONCLUSIVE", "its test gave no p-value"
-    if p_value < minimum:
+    if not p_value >= minimum:  # NaN fails too
         return "FAIL", f"the test for a leak has p = {p_value:.2g} < {minimum:g}"
     return "PASS", f"the test for a leak has p = {p_value:.2g}"
 

@@ -1,0 +1,75 @@
+"""The command line: a thin layer over the library, with the same verbs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import click
+
+from synthgen import __version__
+from synthgen.cli import assess, inspect, options, run
+from synthgen.errors import SynthgenError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="synthgen")
+def cli() -> None:
+    """Synthetic patient data that can be shared because it was attacked first.
+
+    Exit codes: 0 done or released; 1 unexpected error; 2 usage; 3 refused; 4 inconclusive (review); 5 data, schema or
+    study invalid; 6 missing extra or environment; 130 interrupted (a checkpoint was written).
+    """
+
+
+for command in (
+    run.demo,
+    run.init,
+    inspect.schema,
+    run.run,
+    run.fit,
+    run.sample,
+    assess.audit,
+    assess.validate,
+    assess.release,
+    assess.verify,
+    assess.report,
+    inspect.list_,
+    inspect.describe,
+    inspect.doctor,
+    inspect.config_schema,
+):
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with the code that its outcome has."""
+    options.configure_logging()
+    try:
+        code = cli.main(args=arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except SynthgenError as error:
+        options.fail(str(error))
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        options.fail("interrupted")
+        code = 130
+    except MemoryError:
+        options.fail("out of memory: use fewer columns or rows, or a larger machine")
+        code = 6
+    except Exception as error:  # the last resort: a message of another library may quote patients' values
+        if os.environ.get("SYNTHGEN_DEBUG"):
+            raise
+        place = next(
+            (f"{f.filename.rpartition('synthgen/')[2]}:{f.lineno}" for f in reversed(traceback.extract_tb(error.__traceback__)) if "synthgen" in f.filename),
+            "unknown place",
+        )
+        options.fail(
+            f"unexpected {type(error).__name__} at {place}. This is a bug. Its message is not shown, since it could quote "
+            "a patient's value; SYNTHGEN_DEBUG=1 shows it."
+        )
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

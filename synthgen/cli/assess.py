@@ -1,0 +1,155 @@
+"""Commands that judge data: audit, validate, release, verify, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from synthgen.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from synthgen.audit import Audit
+
+
+@click.command()
+@options.evidence_options
+@options.policy_option
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds, equal audits.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for audit.json and report.")
+@options.force_option
+@options.json_option
+@click.pass_context
+def audit(
+    context: click.Context,
+    train: Path,
+    holdout: Path,
+    synthetic: Path,
+    schema: Path | None,
+    target: str | None,
+    patient: str | None,
+    encoding: str | None,
+    policy: str,
+    seed: int,
+    output: Path,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Attack and measure a synthetic table, whoever made it, and decide by a policy.
+
+    Exits with 0 for RELEASE, 3 for REFUSE, 4 for REVIEW.
+    """
+    from synthgen.report import write
+
+    options.require_absent(output / "audit.json", force=force)
+    result = _audit(train, holdout, synthetic, schema, target, patient, encoding, policy, seed, lambda _: True)
+    result.save(output)
+    report = write(result, output)
+    if as_json:
+        options.emit(result.to_json())
+    else:
+        options.show_audit(result)
+        options.show(f"report:  {report}")
+    context.exit(result.decision.exit_code)
+
+
+@click.command()
+@options.evidence_options
+@options.policy_option
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds, equal figures.")
+@options.json_option
+def validate(
+    train: Path,
+    holdout: Path,
+    synthetic: Path,
+    schema: Path | None,
+    target: str | None,
+    patient: str | None,
+    encoding: str | None,
+    policy: str,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """The validators alone: fidelity and utility, without attacks and without a decision."""
+    from synthgen.audit import PRIVACY_FAMILIES
+
+    def wanted(name: str) -> bool:
+        return name.split(".")[0] not in PRIVACY_FAMILIES
+
+    result = _audit(train, holdout, synthetic, schema, target, patient, encoding, policy, seed, wanted)
+    if as_json:
+        options.emit({"findings": result.to_json()["findings"]})
+    else:
+        options.show_audit(result, decision=False)
+        options.say("Fidelity and utility only: no attack was run, and nothing was decided.")
+
+
+@click.command()
+@click.argument("audit", type=click.Path(path_type=Path))
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="The audited synthetic table.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Release folder.")
+@click.option("--licence", help="Under which the data may be used, for the datasheet.")
+@options.force_option
+def release(audit: Path, data: Path, output: Path, licence: str | None, force: bool) -> None:
+    """Write a release folder, if the audit's decision was RELEASE and DATA are the audited ones."""
+    from synthgen import release as library
+    from synthgen.audit import Audit
+    from synthgen.io import read
+
+    record = Audit.load(audit)
+    made = read(data, schema=record.schema, partial=True)
+    folder = library.release(record, made, output, force=force, licence=licence)
+    options.show(f"release: {folder}")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def verify(folder: Path) -> None:
+    """Check a release: every checksum, and that the decision was RELEASE."""
+    from synthgen import release as library
+
+    library.verify(folder)
+    options.show("every file is as it was released; the decision was RELEASE")
+
+
+@click.command()
+@click.argument("audit", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder; by default the audit's.")
+@click.option("--open", "open_", is_flag=True, help="Open it in the browser.")
+def report(audit: Path, output: Path | None, open_: bool) -> None:
+    """Write the report of an audit again, as HTML and Markdown."""
+    from synthgen import report as library
+    from synthgen.audit import Audit
+
+    folder = output or (audit if audit.is_dir() else audit.parent)
+    path = library.write(Audit.load(audit), folder)
+    options.show(f"report:  {path}")
+    if open_:
+        click.launch(str(path))
+
+
+def _audit(
+    train: Path,
+    holdout: Path,
+    synthetic: Path,
+    schema: Path | None,
+    target: str | None,
+    patient: str | None,
+    encoding: str | None,
+    policy: str,
+    seed: int,
+    only: Callable[[str], bool],
+) -> Audit:
+    from synthgen import audit as run_audit
+    from synthgen.io import read
+
+    real = read(train, schema=schema, target=target, patient=patient, encoding=encoding, name="train")
+    sealed = read(holdout, schema=real.schema, encoding=encoding, name="holdout")
+    made = read(synthetic, schema=real.schema, encoding=encoding, partial=True, name="synthetic")
+    with options.job() as job:
+        return run_audit(
+            train=real, holdout=sealed, synthetic=made, seed=seed, policy=policy, only=only, run=job
+        )

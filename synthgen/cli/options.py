@@ -1,0 +1,183 @@
+"""What does a person see? The only place that prints: tables, progress, errors; and the options many commands share."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from synthgen.errors import UsageError
+from synthgen.protocols import Progress, Run
+
+if TYPE_CHECKING:
+    from synthgen.audit import Audit
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+COLOURS = {
+    "PASS": "green",
+    "FAIL": "red",
+    "INCONCLUSIVE": "yellow",
+    "NOT_RUN": "yellow",
+    "NOT_JUDGED": "bright_black",
+    "RELEASE": "bold green",
+    "REFUSE": "bold red",
+    "REVIEW": "bold yellow",
+}
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, all else on stderr.")
+force_option = click.option("--force", is_flag=True, help="Overwrite what is there.")
+seed_option = click.option("--seed", type=click.IntRange(min=0), required=True, help="Equal seeds give equal bytes.")
+set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting; repeatable.")
+encoding_option = click.option("--encoding", help="Of text files that are not UTF-8, such as latin-1.")
+policy_option = click.option("--policy", default="research-share", show_default=True, help="A shipped policy or a file.")
+
+
+def evidence_options(command: F) -> F:
+    """The three tables of an audit, and how to read them."""
+    options = (
+        click.option("--train", required=True, type=click.Path(path_type=Path), help="What the generator learned from."),
+        click.option("--holdout", required=True, type=click.Path(path_type=Path), help="Patients nobody trained on."),
+        click.option("--synthetic", required=True, type=click.Path(path_type=Path), help="The table to be shared."),
+        click.option("--schema", type=click.Path(path_type=Path), help="Schema file; inferred from train when absent."),
+        click.option("--target", help="Column that a model would predict."),
+        click.option("--patient", help="Column whose equal values are one patient."),
+        encoding_option,
+    )
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+def say(text: str = "") -> None:
+    """A line for a person, on stderr, so that stdout stays clean for results."""
+    click.echo(text, err=True)
+
+
+def show(text: str) -> None:
+    """A result, on stdout."""
+    click.echo(text)
+
+
+def emit(data: Mapping[str, Any]) -> None:
+    """One JSON object on stdout."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def fail(message: str) -> None:
+    """An error, on stderr."""
+    click.echo(click.style("Error: ", fg="red", bold=True, reset=True) + message, err=True)
+
+
+def show_audit(audit: Audit, *, decision: bool = True) -> None:
+    """The findings as a table of question, answer, estimate, real holdout, threshold and verdict; then the decision."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=False, header_style="bold", expand=False)
+    for heading in ("question", "estimate [interval]", "real holdout", "threshold", "verdict"):
+        table.add_column(heading, overflow="fold")
+    for finding in audit.findings:
+        measured = finding.measurement
+        question = Text(finding.question, style="bold")
+        answer = measured.answer if measured else finding.because
+        if answer:
+            question.append(f"\n{answer}", style="not bold")
+        table.add_row(
+            question,
+            str(measured.statistic) if measured else "",
+            str(measured.control) if measured and measured.control else "",
+            finding.threshold,
+            Text(finding.verdict.replace("_", " "), style=COLOURS[finding.verdict]),
+        )
+    console = _console()
+    console.print(table)
+    if decision:
+        outcome = Text(audit.decision.outcome, style=COLOURS[audit.decision.outcome])
+        console.print(Text(f"Decision under policy {audit.policy['name']!r} ({audit.policy['hash'][:12]}): ") + outcome)
+        for reason in audit.decision.reasons:
+            console.print(Text(f"  - {reason}"))
+
+
+def show_rows(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """A plain table on stdout."""
+    from rich.table import Table
+
+    table = Table(*headings, header_style="bold", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+
+
+@contextmanager
+def job() -> Iterator[Run]:
+    """A Run whose progress is drawn on stderr and which Ctrl-C stops at the next step, with a checkpoint."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    stopped: list[bool] = []
+
+    def stop(_signal: int, _frame: Any) -> None:
+        if stopped:
+            raise KeyboardInterrupt
+        stopped.append(True)
+        say("Stopping at the next step; press Ctrl-C again to stop at once.")
+
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        with Bars(*columns, console=_console(stderr=True), transient=False) as bars:
+            yield Run(progress=_drawing(bars), stop=lambda: bool(stopped))
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _drawing(bars: Any) -> Callable[[Progress], None]:
+    """One bar per stage; the checks of an audit share one."""
+    tasks: dict[str, Any] = {}
+
+    def progress(event: Progress) -> None:
+        key = event.stage.split(" ")[0].removesuffix("s") if event.stage.startswith("check") else event.stage
+        if key not in tasks:
+            tasks[key] = bars.add_task(event.stage, total=event.total, figures="")
+        figures = "  ".join(f"{name} {value:.4g}" for name, value in list(event.metrics.items())[:3])
+        bars.update(tasks[key], completed=event.done, total=event.total, description=event.stage, figures=figures)
+
+    return progress
+
+
+def require_absent(path: Path, *, force: bool) -> None:
+    """Nothing is overwritten without --force.
+
+    Raises:
+        UsageError: something is there.
+    """
+    if path.exists() and not force:
+        raise UsageError(f"{path.name!r} already exists: add --force to overwrite it, or choose another name")
+
+
+def configure_logging() -> None:
+    """Warnings of the library go to stderr, one line each."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
+
+
+def _console(*, stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = 140
+    return console

@@ -1,0 +1,254 @@
+"""Commands that make data: demo, init, run, fit, sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from synthgen.cli import options
+from synthgen.errors import UsageError
+
+if TYPE_CHECKING:
+    from synthgen.config import Study
+    from synthgen.study import Outcome
+
+
+@click.command()
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("synthgen-demo"), show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Equal seeds and steps, equal bytes.")
+@click.option("--max-seconds", type=click.FloatRange(min=1), default=45, show_default=True, help="Training time.")
+@options.force_option
+@options.json_option
+@click.pass_context
+def demo(
+    context: click.Context, output: Path, seed: int, max_seconds: float, force: bool, as_json: bool
+) -> None:
+    """The whole job on a real trial of 2,139 HIV patients, in about two minutes."""
+    from synthgen import datasets
+    from synthgen.config import study_from_mapping
+
+    _clear(output, force=force)
+    study = study_from_mapping(
+        {
+            "data": {"table": "actg175"},
+            "generator": {"name": "diffusion", "settings": {"max_seconds": max_seconds}},
+            "seed": seed,
+        }
+    )
+    cohort = datasets.load("actg175")
+    options.say(datasets.DATASETS["actg175"].title)
+    data = cohort.split_by_patient(holdout=study.split.holdout, seed=study.seed)
+    _finish(context, _run(study, output, data=data, resume=False), as_json=as_json)
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["table"]), default="table")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("study.yaml"), show_default=True)
+@options.force_option
+def init(kind: str, output: Path, force: bool) -> None:
+    """Write a commented study.yaml to fill in."""
+    from synthgen.config import study_template
+
+    options.require_absent(output, force=force)
+    _write_text(output, study_template(kind))
+    options.say(f"wrote {output}: fill in data.table, then: synthgen run {output} -o RUN --dry-run")
+
+
+@click.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Run folder; by default the study's name.")
+@options.set_option
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@click.option("--dry-run", is_flag=True, help="Show the resolved job, its size and a memory estimate; do nothing.")
+@options.json_option
+@click.pass_context
+def run(
+    context: click.Context,
+    study: Path,
+    output: Path | None,
+    settings: tuple[str, ...],
+    resume: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """The whole job on your own table: read, split, fit, sample, audit, decide, release.
+
+    --set a.b=c overrides a key of the study, such as --set generator.settings.max_seconds=60.
+    """
+    from synthgen.config import load_study
+    from synthgen.study import plan_study
+
+    chosen = load_study(study, overrides=settings)
+    if dry_run:
+        _show_plan(plan_study(chosen).to_json(), as_json=as_json)
+        return
+    folder = output or Path(study.stem + "-run")
+    _finish(context, _run(chosen, folder, data=None, resume=resume), as_json=as_json)
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--generator", default="diffusion", show_default=True, help="See: synthgen list generators.")
+@options.seed_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Model folder.")
+@click.option("--schema", type=click.Path(path_type=Path), help="Schema file; inferred when absent.")
+@click.option("--target", help="Column that a model would predict.")
+@click.option("--patient", help="Column whose equal values are one patient.")
+@options.encoding_option
+@click.option("--max-seconds", type=click.FloatRange(min=1), help="Training time, where the generator has a budget.")
+@options.set_option
+@click.option("--resume", is_flag=True, help="Go on from the checkpoints beside the model folder.")
+@options.force_option
+def fit(
+    data: Path,
+    generator: str,
+    seed: int,
+    output: Path,
+    schema: Path | None,
+    target: str | None,
+    patient: str | None,
+    encoding: str | None,
+    max_seconds: float | None,
+    settings: tuple[str, ...],
+    resume: bool,
+    force: bool,
+) -> None:
+    """Train a generator on the whole of DATA and write a model folder.
+
+    Keep a holdout out of DATA: an audit needs patients that the generator never saw.
+    """
+    from dataclasses import replace
+
+    from synthgen import registry
+    from synthgen.config import parse_setting
+    from synthgen.io import read
+
+    options.require_absent(output, force=force)
+    chosen = dict(parse_setting(text) for text in settings)
+    if max_seconds is not None:
+        chosen["max_seconds"] = max_seconds
+    model = registry.create("generators", generator, chosen)
+    train = read(data, schema=schema, target=target, patient=patient, encoding=encoding)
+    _say_unlearned(train)
+    checkpoints = output.with_name(output.name + ".checkpoints")
+    with options.job() as job:
+        fitted = model.fit(train, seed=seed, run=replace(job, folder=checkpoints, resume=resume))
+    _clear(output, force=force)
+    fitted.save(output)
+    _remove(checkpoints)
+    options.say(f"model: {output}")
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-n", "--rows", type=click.IntRange(min=1), help="How many; with --given, as many as its rows.")
+@options.seed_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="CSV, Parquet, Arrow or Excel file.")
+@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Hold a column at one value; repeatable.")
+@click.option("--given", type=click.Path(path_type=Path), help="Table of known columns, one row per sampled row.")
+@click.option("--trust", is_flag=True, help="Load a model that needs pickle (SDV's); only if you made it yourself.")
+@options.force_option
+def sample(
+    model: Path,
+    rows: int | None,
+    seed: int,
+    output: Path,
+    where: tuple[str, ...],
+    given: Path | None,
+    trust: bool,
+    force: bool,
+) -> None:
+    """Sample rows from a model folder.
+
+    What is sampled here was not audited yet: audit it before it leaves the house.
+    """
+    from synthgen.config import parse_setting
+    from synthgen.generators import load_generator
+    from synthgen.io import read_raw, write
+
+    options.require_absent(output, force=force)
+    known = read_raw(given) if given else None
+    if rows is None and known is None:
+        raise UsageError("say how many rows: -n ROWS (or --given TABLE)")
+    loaded = load_generator(model, trust=trust)
+    conditions: dict[str, Any] = dict(parse_setting(text) for text in where)
+    count = rows if rows is not None else len(known)  # type: ignore[arg-type]
+    synthetic = loaded.sample(count, seed=seed, where=conditions or None, given=known)
+    _make_parent(output)
+    write(synthetic, output)
+    options.say(f"{len(synthetic):,} rows: {output}. Not audited yet: see synthgen audit --help")
+
+
+def _run(study: Study, folder: Path, *, data: Any, resume: bool) -> Outcome:
+    from synthgen.study import read_study_data, run_study
+
+    train, holdout = data or read_study_data(study)
+    _say_unlearned(train)
+    with options.job() as job:
+        return run_study(study, folder, data=(train, holdout), resume=resume, run=job)
+
+
+def _finish(context: click.Context, outcome: Outcome, *, as_json: bool) -> None:
+    """Show the decision and where everything lies; exit by the decision."""
+    if as_json:
+        released = str(outcome.release) if outcome.release else None
+        options.emit({**outcome.audit.to_json(), "report": str(outcome.report), "release": released})
+    else:
+        options.show_audit(outcome.audit)
+        options.show(f"report:  {outcome.report}")
+        options.show(f"release: {outcome.release or 'none'}")
+    context.exit(outcome.audit.decision.exit_code)
+
+
+def _show_plan(plan: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        options.emit(plan)
+        return
+    import yaml
+
+    options.show(yaml.safe_dump(plan, sort_keys=False, allow_unicode=True).rstrip())
+
+
+def _say_unlearned(train: Any) -> None:
+    minted = [c.name for c in train.schema.identifiers]
+    dropped = [c.name for c in train.schema.columns if c.kind == "text"]
+    if minted:
+        options.say(f"identifiers, minted anew: {', '.join(minted)}")
+    if dropped:
+        options.say(f"free text, dropped: {', '.join(dropped)}")
+
+
+def _write_text(path: Path, text: str) -> None:
+    from synthgen.errors import EnvironmentProblem
+
+    _make_parent(path)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write {path.name!r}: {error.strerror}") from error
+
+
+def _make_parent(path: Path) -> None:
+    from synthgen.errors import EnvironmentProblem
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot make the folder of {path.name!r}: {error.strerror}") from error
+
+
+def _clear(path: Path, *, force: bool) -> None:
+    """Make room for an output: refuse to overwrite, or remove what --force allows to be removed."""
+    options.require_absent(path, force=force)
+    _remove(path)
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif path.exists():
+        path.unlink()

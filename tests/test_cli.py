@@ -1,0 +1,234 @@
+"""The command line: every verb on real files, exit codes, JSON on stdout alone, and no value in any message."""
+
+import json
+import os
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import invented_patients
+
+from synthgen.cli import cli, main
+
+SECRET = "Zebulon-4711"
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command line; returns exit code, stdout and stderr."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Train, holdout and a fresh real draw of invented patients as CSV."""
+    frame = invented_patients(900)
+    paths = {}
+    for i, name in enumerate(("train", "holdout", "fresh")):
+        part = frame.iloc[i * 300 : (i + 1) * 300]
+        paths[name] = tmp_path / f"{name}.csv"
+        (part.drop(columns="patient_id") if name == "fresh" else part).to_csv(paths[name], index=False)
+    return paths
+
+
+def test_help_lists_every_command(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for name in cli.commands:
+        assert name in out
+        assert run(name, "--help")[0] == 0
+    assert run("--version")[1].startswith("synthgen")
+
+
+def test_fit_sample_audit_release_verify_report(run, tables, tmp_path):
+    model, made, folder = tmp_path / "model", tmp_path / "made.csv", tmp_path / "audit"
+    code, _, err = run("fit", tables["train"], "--generator", "copula", "--seed", 1, "-o", model, "--target", "died")
+    assert code == 0
+    assert "patient_id" in err
+    assert run("sample", model, "-n", 300, "--seed", 2, "-o", made, "--where", "sex=F")[0] == 0
+    assert set(pd.read_csv(made)["sex"]) == {"F"}
+    assert run("sample", model, "-n", 300, "--seed", 2, "-o", made)[0] == 2  # nothing is overwritten
+    assert run("sample", model, "-n", 300, "--seed", 2, "-o", made, "--force")[0] == 0
+
+    evidence = ("--train", tables["train"], "--holdout", tables["holdout"], "--target", "died")
+    policy = tmp_path / "lenient.yaml"
+    policy.write_text(
+        "name: lenient\ndescription: for this test\ninconclusive_means: REFUSE\n"
+        "checks:\n  contract: {limit: 0, why: identifiers}\n  membership: {limit: 0.9, why: test}\n"
+    )
+    code, out, _ = run("audit", *evidence, "--synthetic", made, "-o", folder, "--policy", policy)
+    assert code == 0
+    assert "RELEASE" in out
+    assert {path.name for path in folder.iterdir()} == {"audit.json", "report.html", "report.md"}
+
+    release = tmp_path / "release"
+    assert run("release", folder, "--data", tables["fresh"], "-o", release)[0] == 3  # not the audited table
+    assert not release.exists()
+    code, out, _ = run("release", folder, "--data", made, "-o", release, "--licence", "CC BY 4.0")
+    assert (code, "release:" in out) == (0, True)
+    assert run("verify", release)[0] == 0
+    with (release / "data.csv").open("a") as stream:
+        stream.write("\n")
+    assert run("verify", release)[0] == 5
+    (folder / "report.html").unlink()
+    assert run("report", folder)[0] == 0
+    assert (folder / "report.html").exists()
+
+
+def test_given_rows_are_kept(run, tables, tmp_path):
+    assert run("fit", tables["train"], "--generator", "copula", "--seed", 1, "-o", tmp_path / "m")[0] == 0
+    known = pd.DataFrame({"sex": ["F", "M", "M"], "smoker": [1, 0, 1]})
+    known.to_csv(tmp_path / "known.csv", index=False)
+    code, *_ = run("sample", tmp_path / "m", "--seed", 1, "--given", tmp_path / "known.csv", "-o", tmp_path / "o.csv")
+    assert code == 0
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "o.csv")[["sex", "smoker"]], known)
+
+
+def test_copies_are_refused_with_exit_code_3(run, tables, tmp_path):
+    code, out, _ = run(
+        "audit", "--train", tables["train"], "--holdout", tables["holdout"], "--synthetic", tables["train"],
+        "-o", tmp_path / "a", "--json",
+    )  # fmt: skip
+    record = json.loads(out)
+    assert code == 3
+    assert record["decision"]["verdict"] == "REFUSE"
+    assert run("release", tmp_path / "a", "--data", tables["train"], "-o", tmp_path / "r")[0] == 3
+    assert not (tmp_path / "r").exists()
+
+
+def test_validate_decides_nothing(run, tables):
+    evidence = ("--train", tables["train"], "--holdout", tables["holdout"], "--synthetic", tables["fresh"])
+    code, out, _ = run("validate", *evidence, "--target", "died", "--json")
+    families = {finding["family"] for finding in json.loads(out)["findings"]}
+    assert code == 0
+    assert families == {"structure", "fidelity", "utility"}
+
+
+def test_init_dry_run_and_run(run, tables, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("init")[0] == 0
+    assert run("init")[0] == 2
+    study = yaml.safe_load((tmp_path / "study.yaml").read_text())
+    study["data"] = {"table": "train.csv", "target": "died"}
+    study["generator"] = {"name": "copula"}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({k: v for k, v in study.items() if v is not None}))
+    code, out, _ = run("run", "study.yaml", "--dry-run", "--json")
+    plan = json.loads(out)
+    assert code == 0
+    assert plan["rows"] == {"train": 210, "holdout": 90}
+    assert plan["not_learned"] == ["patient_id"]
+    assert plan["memory_mb"] > 100
+    assert not (tmp_path / "study-run").exists()
+    code, out, err = run("run", "study.yaml", "-o", "R", "--json", "--set", "policy=internal")
+    record = json.loads(out)
+    assert code == {"RELEASE": 0, "REFUSE": 3, "REVIEW": 4}[record["decision"]["verdict"]], err
+    assert (tmp_path / "R" / "audit" / "report.html").exists()
+    assert (tmp_path / "R" / "release").exists() == (code == 0)
+    assert run("run", "study.yaml", "-o", "R")[0] == 2  # a second run needs --resume
+    assert run("run", "study.yaml", "-o", "R", "--resume", "--set", "seed=99")[0] == 2  # and the same study
+    assert run("run", "study.yaml", "-o", "R", "--resume", "--set", "policy=internal")[0] == code
+
+
+def test_schema_infer(run, patients_csv, tmp_path):
+    code, out, _ = run("schema", "infer", patients_csv)
+    assert code == 0
+    assert "patient_id: {kind: identifier, roles: [patient]}" in out
+    assert "levels" not in yaml.safe_load(out)["columns"]["sex"]
+    assert run("schema", "infer", patients_csv, "-o", tmp_path / "s.yaml", "--levels", "sex", "--bounds", "age")[0] == 0
+    columns = yaml.safe_load((tmp_path / "s.yaml").read_text())["columns"]
+    assert columns["sex"]["levels"] == ["F", "M"]
+    assert columns["age"]["maximum"] <= 90
+    assert run("schema", "infer", patients_csv, "--levels", "sxe")[0] == 5
+
+
+@pytest.mark.parametrize("what", ["generators", "checks", "policies", "datasets"])
+def test_everything_listed_can_be_described(run, what):
+    listed = json.loads(run("list", what, "--json")[1])[what]
+    assert listed
+    for entry in listed:
+        code, out, _ = run("describe", entry["name"])
+        assert code == 0
+        assert len(out) > 40
+    assert run("list", what)[0] == 0
+
+
+def test_licences_are_shown(run):
+    licences = {entry["name"]: entry["licence"] for entry in json.loads(run("list", "generators", "--json")[1])["generators"]}
+    assert licences["diffusion"] == "Apache-2.0"
+    assert licences["sdv-ctgan"] == "BUSL-1.1"
+
+
+def test_doctor_and_config_schema(run):
+    facts = json.loads(run("doctor", "--json")[1])
+    assert facts["torch"]
+    assert "data" in json.loads(run("config-schema")[1])["properties"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("describe", "difusion"), 2, "did you mean 'diffusion'"),
+        (("fit", "absent.csv", "--seed", 1, "-o", "m"), 5, "absent.csv"),
+        (("fit", "p.csv", "--seed", 1, "-o", "m", "--generator", "ganz"), 2, "no generator"),
+        (("fit", "p.csv", "--seed", 1, "-o", "m", "--set", "max_step=3"), 2, "did you mean 'max_steps'"),
+        (("fit", "p.csv", "--seed", 1, "-o", "m", "--target", "dead"), 5, "did you mean 'died'"),
+        (("fit", "p.csv", "-o", "m"), 2, "--seed"),
+        (("sample", "absent", "-n", 3, "--seed", 1, "-o", "o.csv"), 5, "absent"),
+        (("run", "absent.yaml"), 5, "absent.yaml"),
+        (("audit", "--train", "p.csv"), 2, "--holdout"),
+        (("release", "absent", "--data", "p.csv", "-o", "r"), 5, "absent"),
+        (("verify", "absent"), 5, "absent"),
+        (("nonsense",), 2, "No such command"),
+    ],
+)
+def test_bad_calls(run, tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    invented_patients(60).to_csv("p.csv", index=False)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    found, out, err = run(*arguments)
+    assert (found, out) == (code, "")
+    assert message in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == before  # nothing is half-written
+
+
+@pytest.mark.parametrize("rows", [1, 2, 15])
+def test_too_few_rows(run, tmp_path, monkeypatch, rows):
+    monkeypatch.chdir(tmp_path)
+    invented_patients(rows).to_csv("p.csv", index=False)
+    (tmp_path / "study.yaml").write_text("data: {table: p.csv}\ngenerator: {name: diffusion}\n")
+    code, _, err = run("run", "study.yaml", "-o", "R")
+    assert code == 5
+    assert "patients" in err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_folder(run, patients_csv, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    assert run("fit", patients_csv, "--generator", "independent", "--seed", 1, "-o", locked / "m")[0] == 6
+
+
+def test_a_file_where_a_folder_should_be(run, patients_csv, tmp_path):
+    (tmp_path / "file").write_text("x")
+    code, _, err = run("fit", patients_csv, "--generator", "independent", "--seed", 1, "-o", tmp_path / "file" / "m")
+    assert code == 6, err
+
+
+def test_a_bug_never_quotes_its_message(run, patients_csv, tmp_path, monkeypatch):
+    from synthgen.generators.independent import Independent
+
+    def broken(self, *_, **__):
+        raise ValueError(f"cannot convert {SECRET}")
+
+    monkeypatch.setattr(Independent, "fit", broken)
+    code, _, err = run("fit", patients_csv, "--generator", "independent", "--seed", 1, "-o", tmp_path / "m")
+    assert code == 1
+    assert SECRET not in err
+    assert "ValueError" in err

@@ -1,0 +1,141 @@
+"""Policies: what passes, what fails, and that inconclusive never passes."""
+
+import pytest
+
+from synthgen.errors import ConfigError
+from synthgen.findings import Estimate, Measurement, exactly, finding_from_json, to_json
+from synthgen.policy import Policy, decide, judge, judge_all, load_policy, not_run, policy_text, shipped_policies
+
+TEXT = """
+name: test
+description: for tests
+inconclusive_means: REVIEW
+checks:
+  low: {limit: 0.5, why: a}
+  high: {limit: -0.1, why: b, required: false}
+  tested: {minimum_p: 0.01, why: c}
+  detailed: {limit: 1, details: {tpr: 0.05}, why: d}
+  powered: {limit: 1, maximum_power: 0.02, why: e}
+  shown: {why: f, required: false}
+"""
+POLICY = Policy.from_text(TEXT, source="test")
+
+
+def measured(check, value=0.0, low=0.0, high=0.0, *, better="lower", **more):
+    statistic = Estimate(value=value, low=low, high=high, n=100, method="test")
+    return Measurement(check=check, label="figure", statistic=statistic, better=better, **more)
+
+
+def verdict(measurement, **more):
+    return judge(measurement, POLICY, question="?", **more).verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0.1, 0.5, "PASS"), (0.1, 0.51, "INCONCLUSIVE"), (0.5, 0.6, "INCONCLUSIVE"), (0.51, 0.6, "FAIL")],
+)
+def test_lower_is_better(low, high, expected):
+    assert verdict(measured("low", low, low, high)) == expected
+
+
+@pytest.mark.parametrize(("low", "high", "expected"), [(-0.1, 0, "PASS"), (-0.2, 0, "INCONCLUSIVE"), (-0.3, -0.2, "FAIL")])
+def test_higher_is_better(low, high, expected):
+    assert verdict(measured("high", low, low, high, better="higher")) == expected
+
+
+def test_not_a_number_never_passes():
+    nan = float("nan")
+    assert verdict(measured("low", nan, nan, nan)) == "INCONCLUSIVE"
+    assert verdict(measured("tested", p_value=nan)) != "PASS"
+
+
+def test_tests_details_and_power():
+    assert verdict(measured("tested", p_value=0.005)) == "FAIL"
+    assert verdict(measured("tested", p_value=0.005), adjusted_p=0.015) == "PASS"
+    assert verdict(measured("tested")) == "INCONCLUSIVE"
+    assert verdict(measured("detailed")) == "INCONCLUSIVE"
+    assert verdict(measured("detailed", details={"tpr": exactly(0.2, n=9)})) == "FAIL"
+    assert verdict(measured("detailed", details={"tpr": exactly(0.01, n=9)})) == "PASS"
+    assert verdict(measured("powered")) == "INCONCLUSIVE"
+    assert verdict(measured("powered", power=exactly(0.03, n=9))) == "INCONCLUSIVE"
+    assert verdict(measured("powered", power=exactly(0.02, n=9))) == "PASS"
+    assert verdict(measured("shown")) == "NOT_JUDGED"
+
+
+def test_holm_runs_over_the_family():
+    measurements = [measured("tested", p_value=0.008), measured("low", 0, 0, 0.1, p_value=0.5)]
+    findings = judge_all(measurements, POLICY, {"tested": "?", "low": "?"})
+    assert findings[0].verdict == "PASS"  # 2 x .008 > .01
+    assert "0.016" in findings[0].because
+
+
+def good(*names):
+    figures = {"tested": {"p_value": 0.9}, "detailed": {"details": {"tpr": exactly(0, n=9)}}, "powered": {"power": exactly(0, n=9)}}
+    return [judge(measured(name, **figures.get(name, {})), POLICY, question="?") for name in names]
+
+
+REQUIRED = ("low", "tested", "detailed", "powered")
+
+
+def test_all_required_pass_and_the_rest_does_not_matter():
+    bad = judge(measured("high", -1, -1, -1, better="higher"), POLICY, question="?")
+    assert bad.verdict == "FAIL"
+    assert decide([*good(*REQUIRED), bad], POLICY).outcome == "RELEASE"
+
+
+def test_an_absent_or_not_run_required_check_never_passes():
+    assert decide(good(*REQUIRED[:-1]), POLICY).outcome == "REVIEW"
+    decision = decide([*good(*REQUIRED[:-1]), not_run("powered", "no", POLICY, question="?")], POLICY)
+    assert decision.outcome == "REVIEW"
+    assert decision.exit_code == 4
+    assert decide([], POLICY).outcome == "REVIEW"
+
+
+def test_a_failure_refuses():
+    failed = judge(measured("low", 0.9, 0.8, 1.0), POLICY, question="?")
+    decision = decide([failed, *good(*REQUIRED[1:])], POLICY)
+    assert (decision.outcome, decision.exit_code) == ("REFUSE", 3)
+    assert decision.reasons[0].startswith("low:")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("limit: 0.5", "limt: 0.5"), "did you mean 'limit'"),
+        (("limit: 0.5", "limit: low"), "limits are numbers"),
+        (("REVIEW", "PASS"), "never a pass"),
+        ((", why: a", ""), "lacks 'why'"),
+        (("description: for tests\n", ""), "lacks 'description'"),
+        (("checks:", "cheks:"), "mapping"),
+        (("name: test", "name: [test"), "not YAML"),
+    ],
+)
+def test_wrong_policies(change, message):
+    with pytest.raises(ConfigError, match=message):
+        Policy.from_text(TEXT.replace(*change), source="test")
+
+
+def test_a_policy_that_would_release_anything_is_refused():
+    text = "name: x\ndescription: x\ninconclusive_means: REFUSE\nchecks: {low: {why: a}}"
+    with pytest.raises(ConfigError, match="release anything"):
+        Policy.from_text(text, source="x")
+
+
+def test_shipped_policies_are_ordered_from_lenient_to_strict():
+    internal, research, public = map(load_policy, ("internal", "research-share", "public"))
+    for name in ("copies.neighbor", "membership"):
+        assert internal.checks[name].limit > research.checks[name].limit > public.checks[name].limit
+    assert {load_policy(name).name for name in shipped_policies()} == set(shipped_policies())
+    assert internal.hash != public.hash
+    for name in shipped_policies():
+        assert all(threshold.why for threshold in load_policy(name).checks.values()), policy_text(name)
+
+
+def test_unknown_policy_is_suggested():
+    with pytest.raises(ConfigError, match="did you mean 'public'"):
+        load_policy("publik")
+
+
+def test_findings_survive_json():
+    finding = good("detailed")[0]
+    assert finding_from_json(to_json(finding)) == finding
