@@ -1,0 +1,1 @@
+"""Checks that attack the synthetic data as an adversary would."""

@@ -1,0 +1,223 @@
+"""Do synthetic rows prefer train to holdout? The label test: who is in train is permuted, patient by patient.
+
+If the generator learned the law of the patients and nothing about the ones it trained on, then train and holdout
+patients are exchangeable given the synthetic table: which of them the synthetic rows resemble owes nothing to their
+label. This holds for any size of either set, any ties, outliers and missing values, and however popular single
+patients are. Methods of Phipson and Smyth 2010, doi:10.2202/1544-6115.1585, and Westfall and Young 1993 (max-T).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from synthgen.errors import NotAssessable
+from synthgen.findings import Estimate
+from synthgen.rng import Seed
+from synthgen.stats import permutation_p
+
+MINIMUM_PATIENTS = 20  # on each side
+_FEWEST, _MOST = 2_000, 20_000  # permutations; with fewer than the most, no p would outlast a correction for many tests
+_BATCH_CELLS = 2_000_000
+_DRAWS = 20_000_000  # random numbers that are spent whether or not a result is in doubt: a few seconds
+_ENOUGH = 20  # exceedances from which on a p-value is known well enough (Besag and Clifford 1991)
+_SLACK = 1e-9  # sums of permuted counts are equal up to rounding
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTest:
+    """What the label test found for each of several counts, tested together.
+
+    Shape:
+        all arrays (counts,)
+    """
+
+    train_share: float  # of the pool's rows
+    total: np.ndarray  # S: synthetic rows counted
+    train: np.ndarray  # T: of these, how many belong to train rows
+    excess: np.ndarray  # T minus what exchangeable labels give
+    sd: np.ndarray  # of the excess, under exchangeable labels
+    spread: np.ndarray  # (counts, 2): the permuted excess's 2.5 % and 97.5 % points
+    p_more: float  # of the largest signed deviance: train preferred
+    p_fewer: float  # of the smallest: train avoided
+    critical: float  # the largest signed deviance has this or more with chance alpha
+    alpha: float
+    permutations: int
+
+    def leaked(self, which: int, rows: int) -> Estimate:
+        """The share of synthetic rows that owe their place to a train patient.
+
+        A row that copies always counts for train, any other one with the chance of the train share f: so k copies
+        raise the count by (1 - f) k. The interval is that of the permuted counts around the estimate; it is cut at
+        0, below which no share lies, and at the counted train rows, of which the copies are a part.
+        """
+        scale = (1 - self.train_share) * rows
+        low, high = self.spread[which]
+        most = self.train[which] / rows
+        value, lowest, highest = (
+            float(np.clip((self.excess[which] - shift) / scale, 0, most)) for shift in (0.0, high, low)
+        )
+        return Estimate(value, lowest, highest, rows, f"label permutation by patient ({self.permutations:,})")
+
+    def smallest_seen(self, rows: int, *, chance: float = 0.9) -> float:
+        """How many exact copies, of different train patients, would have been seen with this chance at level alpha.
+
+        At least the size rule ln(alpha) / ln(train share); more where chance neighbours are many already. Infinite if
+        no number up to all rows would do.
+        """
+        copies = np.arange(1, rows + 1)
+        rule = math.log(self.alpha) / math.log(self.train_share)
+        z = 1.2816 if chance == 0.9 else _normal_quantile(chance)
+        fewest = math.inf
+        for total, sd in zip(self.total, self.sd, strict=True):
+            background = total * (1 - copies / rows)  # a copy takes the place of some other row
+            excess = copies * (1 - self.train_share) - z * sd
+            variance = sd**2 + copies * self.train_share * (1 - self.train_share)
+            deviance = _signed_deviance(excess, np.sqrt(variance), background + copies, self.train_share)
+            seen = np.flatnonzero((deviance >= self.critical) & (copies >= rule))
+            fewest = min(fewest, float(copies[seen[0]]) if len(seen) else math.inf)
+        return fewest
+
+
+def label_test(
+    counts: np.ndarray, is_train: np.ndarray, patients: np.ndarray, *, seed: Seed, alpha: float = 0.001
+) -> LabelTest:
+    """Test whether counts fall on train rows more (or less) often than exchangeable labels allow.
+
+    Several counts (cut-offs, strata) are tested together by the largest of their standardised excesses, under the
+    same permutations. Excesses are standardised by the signed root of the deviance of the train share, not by the
+    standard deviation: with more than half of the pool in train the upper tail of a count is short, and the standard
+    deviation would ask for thirty exact copies where chance already rules out twenty.
+
+    With several rows per patient whole patients change sides, and a count is compared with the patient's share of
+    rows, so that a side with more rows per patient is not mistaken for one with more neighbours.
+
+    Args:
+        counts: how many synthetic rows fell on each pool row, one column per count.
+        is_train: which pool rows are train rows.
+        patients: dense patient numbers of the pool rows.
+        seed: of the permutations.
+        alpha: the level that `critical` refers to.
+
+    Shape:
+        counts (pool, tests), is_train (pool,) bool, patients (pool,) int
+
+    >>> is_train = np.arange(60) < 40
+    >>> onto_train = np.where(is_train & (np.arange(60) < 20), 1.0, 0.0)[:, None]
+    >>> test = label_test(onto_train, is_train, np.arange(60), seed=Seed(0))
+    >>> test.p_more < 0.001, test.leaked(0, rows=100).value
+    (True, 0.2)
+
+    Raises:
+        NotAssessable: fewer than 20 patients on a side.
+    """
+    by_patient, sizes, train = _by_patient(counts, is_train, patients)
+    people, train_people = len(train), int(train.sum())
+    _need_patients(train_people, people - train_people)
+    total, share = by_patient.sum(axis=0), float(is_train.mean())
+    residual = by_patient - np.outer(sizes, total / sizes.sum())
+    ratio = train_people / people
+    sd = np.sqrt(ratio * (1 - ratio) * people / (people - 1) * (residual**2).sum(axis=0))
+    observed = residual[train].sum(axis=0)
+    score = _signed_deviance(observed, sd, total, share)
+    null = _permuted(residual, train_people, sd, total, share, score, seed)
+    largest = _signed_deviance(null, sd, total, share)
+    largest, smallest = largest.max(axis=1), largest.min(axis=1)
+    return LabelTest(
+        train_share=share,
+        total=total,
+        train=by_patient[train].sum(axis=0),
+        excess=observed,
+        sd=sd,
+        spread=np.quantile(null, [0.025, 0.975], axis=0).T,
+        p_more=permutation_p(float(score.max()) - _SLACK, largest),
+        p_fewer=permutation_p(float(-score.min()) - _SLACK, -smallest),
+        critical=float(np.quantile(largest, 1 - alpha, method="higher")),
+        alpha=alpha,
+        permutations=len(null),
+    )
+
+
+def patients_needed(train_patients: int, rows: int, *, alpha: float = 0.001) -> int:
+    """The fewest holdout patients with which copies of all synthetic rows would be significant (size rule).
+
+    >>> patients_needed(1000, 10)
+    996
+    """
+    share = alpha ** (1 / max(1, rows))
+    return max(MINIMUM_PATIENTS, math.ceil(train_patients * (1 - share) / share))
+
+
+def _need_patients(train: int, holdout: int) -> None:
+    for name, found in (("train", train), ("holdout", holdout)):
+        if found < MINIMUM_PATIENTS:
+            raise NotAssessable(f"{name} has {found} patients; this test needs at least {MINIMUM_PATIENTS}")
+
+
+def _by_patient(
+    counts: np.ndarray, is_train: np.ndarray, patients: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts, rows and label of each patient. Shape: -> (patients, tests), (patients,), (patients,) bool.
+
+    Patients are sorted by these, so that sums, and all that follows, are the same to the last bit in any order of rows.
+    """
+    people = int(patients.max()) + 1
+    sums = [np.bincount(patients, weights=column, minlength=people) for column in counts.T]
+    train = np.zeros(people, dtype=bool)
+    train[patients[is_train]] = True
+    sizes = np.bincount(patients, minlength=people).astype(float)
+    order = np.lexsort([train, sizes, *sums])
+    return np.stack(sums, axis=1)[order], sizes[order], train[order]
+
+
+def _signed_deviance(excess: np.ndarray, sd: np.ndarray, total: np.ndarray, share: float) -> np.ndarray:
+    """The signed root of the binomial deviance of a train share against the expected one; 0 where nothing was counted.
+
+    The effective number of counted rows is the one at which a binomial would have the given standard deviation: one
+    popular patient with many neighbours counts about once.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effective = np.where(sd > 0, share * (1 - share) * (total / sd) ** 2, 0.0)
+        found = np.clip(share + np.where(total > 0, excess / total, 0.0), 0, 1)
+        gain = np.where(found > 0, found * np.log(found / share), 0.0)
+        gain = gain + np.where(found < 1, (1 - found) * np.log((1 - found) / (1 - share)), 0.0)
+    return np.sign(excess) * np.sqrt(2 * effective * np.maximum(gain, 0))
+
+
+def _permuted(
+    residual: np.ndarray, train: int, sd: np.ndarray, total: np.ndarray, share: float, score: np.ndarray, seed: Seed
+) -> np.ndarray:
+    """The excess under permuted labels. Shape: -> (permutations, tests).
+
+    Patients with equal counts are interchangeable, so a permutation is a draw of how many of each kind are in train:
+    the same law at a fraction of the work where kinds are few. The most permutations are made where they are cheap, or
+    where fewer leave the result in doubt.
+    """
+    rng = seed.child("permutations").numpy()
+    kinds, sizes = np.unique(residual, axis=0, return_counts=True)
+    shuffle = len(kinds) * 8 > len(residual)
+    width = len(residual) if shuffle else len(kinds)
+    batch = max(1, min(_FEWEST, _BATCH_CELLS // width))
+    drawn: list[np.ndarray] = []
+    done, extremes = 0, np.zeros(2)
+    while done < _MOST:
+        if shuffle:
+            labels = np.zeros((batch, len(residual)), dtype=np.float32)
+            labels[:, :train] = 1
+            drawn.append(rng.permuted(labels, axis=1) @ np.repeat(kinds, sizes, axis=0))
+        else:
+            drawn.append(rng.multivariate_hypergeometric(sizes, train, size=batch, method="marginals") @ kinds)
+        null = _signed_deviance(drawn[-1], sd, total, share)
+        extremes += (null.max(axis=1) >= score.max() - _SLACK).sum(), (null.min(axis=1) <= score.min() + _SLACK).sum()
+        done += batch
+        if done >= _FEWEST and done * width > _DRAWS and extremes.min() >= _ENOUGH:
+            break
+    return np.concatenate(drawn)
+
+
+def _normal_quantile(share: float) -> float:
+    from scipy.stats import norm
+
+    return float(norm.ppf(share))

@@ -1,0 +1,255 @@
+"""Which two patients does each synthetic row come closest to? Exact search in bounded memory, shared by all checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from synthgen.data import TableData
+from synthgen.errors import NotAssessable
+from synthgen.privacy.space import Points, Space, hashes, stacked
+from synthgen.protocols import Evidence
+from synthgen.rng import Seed
+
+MOST_QUERIES = 100_000  # synthetic rows searched for; of more a random sample stands in
+_COLUMNS_PER_CATEGORY = 32  # levels with a coordinate of their own; rarer ones are compared pair by pair
+_BLOCK_CELLS = 2**21  # of a block of distances: 16 MB, which stays in the cache
+_CHUNK_CELLS = 2**23  # of the expanded part of the pool: 64 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbors:
+    """For each searched row its nearest row of the pool, and how far the nearest row of any other patient is.
+
+    Shape:
+        nearest (rows,) int, first (rows,), second (rows,) float; is_train (pool,) bool, patients (pool,) int.
+    """
+
+    nearest: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    is_train: np.ndarray
+    patients: np.ndarray
+
+    @property
+    def ratio(self) -> np.ndarray:
+        """Distance to the nearest over distance to the second nearest patient; 0/0 counts as 0. Shape: (rows,)."""
+        return np.divide(self.first, self.second, out=np.zeros(len(self.first)), where=self.first > 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """The three sets in one space, with patients numbered across train and holdout."""
+
+    train: Points
+    holdout: Points
+    synthetic: Points
+    train_patients: np.ndarray
+    holdout_patients: np.ndarray
+
+
+def shared_columns(evidence: Evidence) -> list[str]:
+    """The learned columns that all three tables have, by name.
+
+    Raises:
+        NotAssessable: there are none.
+    """
+    tables = (evidence.train.learned, evidence.holdout.learned, evidence.synthetic.table)
+    names = sorted(set.intersection(*(set(table.columns) for table in tables)))
+    if not names:
+        raise NotAssessable("train, holdout and synthetic have no learned column in common")
+    return names
+
+
+def placed(evidence: Evidence) -> Sets:
+    """The three sets in the space of this audit, made once.
+
+    Raises:
+        NotAssessable: the tables have no learned column in common, or one of them has no rows.
+    """
+    return evidence.once("space", lambda: _placed(evidence))
+
+
+def neighbors(evidence: Evidence) -> Neighbors:
+    """The pooled nearest neighbours of the synthetic rows, searched once per audit.
+
+    Of more than `MOST_QUERIES` synthetic rows a random sample is searched for, always against the whole pool.
+
+    Raises:
+        NotAssessable: as for `placed`.
+    """
+    return evidence.once("neighbors", lambda: _neighbors(placed(evidence)))
+
+
+def search(queries: Points, train: Points, holdout: Points, patients: np.ndarray) -> Neighbors:
+    """Search a pool of train and holdout rows for the nearest row, and the nearest of another patient.
+
+    Ties go to the row that comes first in a random order that knows neither labels nor the order of the files.
+
+    Shape:
+        patients (train rows + holdout rows,): dense numbers.
+    """
+    pool = stacked(train, holdout)
+    is_train = np.arange(len(pool)) < len(train)
+    order = _tie_order(pool, is_train, patients)
+    pool, owners = pool.take(order), patients[order]
+    if len(np.unique(patients)) == len(patients):
+        index, distance = nearest(queries, pool, 2)
+        first, second = distance.T
+    else:
+        index, distance = nearest(queries, pool, 1)
+        first = distance[:, 0]
+        second = nearest(queries, pool, 1, apart=(owners[index[:, 0]], owners))[1][:, 0]
+    return Neighbors(order[index[:, 0]], first, second, is_train, patients)
+
+
+def nearest(
+    queries: Points, pool: Points, k: int, *, apart: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest pool rows of each query, nearest first, and their distances: exact, in blocks.
+
+    Ties go to the earlier pool row. Memory is that of one block, whatever the sizes; about 2e8 pairs per second and
+    core. Where the pool has fewer than k rows the rest is at infinity.
+
+    Args:
+        queries: rows to search for.
+        pool: rows to search in.
+        k: how many neighbours.
+        apart: groups of queries and of pool rows; rows of one group are no neighbours.
+
+    Shape:
+        -> (queries, k) int, (queries, k) float
+    """
+    best = np.full((len(queries), k), np.inf)
+    where = np.zeros((len(queries), k), dtype=np.int64)
+    for start, part in _chunks(pool):
+        widths = np.minimum(part.codes.max(axis=0) + 1, _COLUMNS_PER_CATEGORY)
+        right = _expanded(part, widths)
+        lists = [_by_code(codes) for codes in part.codes.T]
+        groups = _by_code(apart[1][start : start + len(part)]) if apart else None
+        step = max(16, _BLOCK_CELLS // len(part))
+        for low in range(0, len(queries), step):
+            block = queries.take(slice(low, low + step))
+            scores = _query_side(block, widths) @ right
+            for codes, listed in zip(block.codes.T, lists, strict=True):
+                rare = np.flatnonzero(codes >= _COLUMNS_PER_CATEGORY)
+                _add_where_equal(scores, rare, codes[rare], listed, -1.0)
+            if apart is not None and groups is not None:
+                _add_where_equal(scores, np.arange(len(block)), apart[0][low : low + step], groups, np.inf)
+            _keep_best(scores, start, best[low : low + step], where[low : low + step])
+    offset = (queries.numbers**2).sum(axis=1) + queries.extra + queries.codes.shape[1]
+    return where, np.sqrt(best + offset[:, None])
+
+
+def _placed(evidence: Evidence) -> Sets:
+    names = shared_columns(evidence)
+    for name in ("train", "holdout", "synthetic"):
+        if not len(getattr(evidence, name)):
+            raise NotAssessable(f"the {name} table has no rows")
+    numeric = frozenset(n for n in names if evidence.train.schema[n].kind in ("integer", "real", "datetime"))
+    tables = [data.table[names] for data in (evidence.train, evidence.holdout, evidence.synthetic)]
+    space = Space.fit(pd.concat(tables[:2], ignore_index=True), numeric)
+    train, holdout, synthetic = (space.encode(table) for table in tables)
+    return Sets(train, holdout, synthetic, *pooled_patients(evidence.train, evidence.holdout))
+
+
+def pooled_patients(train: TableData, holdout: TableData) -> tuple[np.ndarray, np.ndarray]:
+    """Patient numbers of train and holdout rows, dense from 0 across both.
+
+    Shape:
+        -> (train rows,), (holdout rows,)
+    """
+    return train.patients, holdout.patients + train.patient_count
+
+
+def _neighbors(sets: Sets) -> Neighbors:
+    queries = sets.synthetic
+    if len(queries) > MOST_QUERIES:
+        chosen = Seed(0).child("neighbors", "sample").numpy().choice(len(queries), MOST_QUERIES, replace=False)
+        queries = queries.take(np.sort(chosen))
+    patients = np.concatenate([sets.train_patients, sets.holdout_patients])
+    return search(queries, sets.train, sets.holdout, patients)
+
+
+def _tie_order(pool: Points, is_train: np.ndarray, patients: np.ndarray) -> np.ndarray:
+    """A random order of the pool rows that depends on their contents alone, not on the order of the files.
+
+    Rows are first sorted by contents; equal rows by label and by what else their patient has, so that equal files in
+    another order give the same sequence. The permutation that follows is uniform and knows none of this: among equal
+    rows either label is as likely to come first as its share.
+    """
+    contents = hashes(pool)
+    whole = np.zeros(patients.max() + 1, dtype=np.uint64)
+    np.add.at(whole, patients, contents)
+    canonical = np.lexsort((whole[patients], is_train, contents))
+    return canonical[Seed(0).child("neighbors", "ties").numpy().permutation(len(pool))]
+
+
+def _chunks(pool: Points) -> Iterator[tuple[int, Points]]:
+    width = pool.numbers.shape[1] + 1 + _COLUMNS_PER_CATEGORY * pool.codes.shape[1]
+    size = max(64, min(8192, _CHUNK_CELLS // width))
+    for start in range(0, len(pool), size):
+        yield start, pool.take(slice(start, start + size))
+
+
+def _expanded(part: Points, widths: np.ndarray) -> np.ndarray:
+    """Pool rows as columns of the matrix product: numbers, their squared length, one coordinate per frequent level.
+
+    Shape:
+        -> (coordinates, rows)
+    """
+    lengths = (part.numbers**2).sum(axis=1) + part.extra
+    return np.vstack([part.numbers.T, lengths[None, :], *_one_hot(part.codes, widths)])
+
+
+def _query_side(block: Points, widths: np.ndarray) -> np.ndarray:
+    """Queries so that the product with `_expanded` is the squared distance up to a constant of the query."""
+    hot = [-level for level in _one_hot(block.codes, widths)]
+    return np.ascontiguousarray(np.vstack([-2 * block.numbers.T, np.ones((1, len(block))), *hot]).T)
+
+
+def _one_hot(codes: np.ndarray, widths: np.ndarray) -> list[np.ndarray]:
+    return [
+        (column[None, :] == np.arange(width)[:, None]).astype(float)
+        for column, width in zip(codes.T, widths, strict=True)
+    ]
+
+
+def _by_code(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in the order of their codes, and the codes in that order."""
+    order = np.argsort(codes, kind="stable")
+    return order, codes[order]
+
+
+def _add_where_equal(
+    scores: np.ndarray, rows: np.ndarray, codes: np.ndarray, listed: tuple[np.ndarray, np.ndarray], amount: float
+) -> None:
+    """Add an amount to the cells whose query (in `rows`, with `codes`) and pool row have the same code."""
+    if not len(rows):
+        return
+    order, sorted_codes = listed
+    low, high = np.searchsorted(sorted_codes, codes, side="left"), np.searchsorted(sorted_codes, codes, side="right")
+    sizes = high - low
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    scores[np.repeat(rows, sizes), order[np.repeat(low, sizes) + within]] += amount
+
+
+def _keep_best(scores: np.ndarray, start: int, best: np.ndarray, where: np.ndarray) -> None:
+    """Merge a block's smallest scores into the best so far, in place; at ties the earlier rows stay."""
+    better = np.flatnonzero(scores.min(axis=1) < best[:, -1])
+    if not len(better):
+        return
+    rest, rows = scores[better], np.arange(len(better))
+    values, places = [best[better]], [where[better]]
+    for _ in range(min(best.shape[1], scores.shape[1])):
+        at = rest.argmin(axis=1)
+        values.append(rest[rows, at][:, None])
+        places.append(at[:, None] + start)
+        rest[rows, at] = np.inf
+    merged = np.hstack(values)
+    order = np.argsort(merged, axis=1, kind="stable")[:, : best.shape[1]]
+    best[better] = np.take_along_axis(merged, order, axis=1)
+    where[better] = np.take_along_axis(np.hstack(places), order, axis=1)
