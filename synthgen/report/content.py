@@ -1,0 +1,215 @@
+"""What does the report say? Its words and figures, once, for HTML and Markdown alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from synthgen.findings import Estimate, Finding
+from synthgen.report.public import figure, interval, shown
+
+if TYPE_CHECKING:
+    from synthgen.audit import Audit
+
+HEADLINES = {
+    "RELEASE": "The policy is met: the synthetic table may be released.",
+    "REFUSE": "The policy is not met: the synthetic table must not be released.",
+    "REVIEW": "Not settled: a person must decide, and until then nothing is released.",
+}
+VERDICT_WORDS = {
+    "PASS": "PASS",
+    "FAIL": "FAIL",
+    "INCONCLUSIVE": "INCONCLUSIVE",
+    "NOT_RUN": "NOT RUN",
+    "NOT_JUDGED": "NOT JUDGED",
+}
+READING = {
+    "PASS": "The whole interval keeps the policy's limit, and where the policy asks for it the check showed that it "
+    "would have seen a leak of the size that matters.",
+    "FAIL": "The whole interval breaks the limit, or a test found a leak.",
+    "INCONCLUSIVE": "The interval lies on both sides of the limit, or the check could not have seen a leak of the size "
+    "that matters. It never counts as a pass: more holdout patients narrow the interval.",
+    "NOT_RUN": "The evidence could not answer the question. If the policy requires the check, this is inconclusive.",
+    "NOT_JUDGED": "Shown for information; the policy sets no limit.",
+}
+NOTES_ON_READING = (
+    "Figures stand beside their control where there is one: the same figure with real holdout patients, whom the "
+    "generator never saw, in place of the synthetic table. It shows what sampling alone produces.",
+    "Intervals are rounded outwards; figures of fewer than ten rows are not shown; the report holds no record and no "
+    "distance of a record.",
+    "A pass is evidence against the attacks that were run, on these columns, with these data. It is not a proof of "
+    "anonymity.",
+)
+_GROUPS = {
+    "Privacy": ("contract", "copies", "membership", "disclosure", "power", "distance"),
+    "Fidelity": ("structure", "fidelity", "dicom", "images"),
+    "Usefulness": ("utility", "subgroups"),
+}
+_CONTROL = re.compile(r"(.+) \((?:real|holdout|real holdout|control)\)$")
+_MODEL = re.compile(r"(?P<metric>\w+)_(?P<source>synthetic|real|resampled)\.(?P<kind>\w+)$")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A named estimate and, where the check gives one, the same for the real holdout."""
+
+    name: str
+    estimate: Estimate
+    control: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Findings about one matter."""
+
+    name: str
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason of the decision, and the place of the finding it comes from, if it comes from one."""
+
+    text: str
+    question: str = ""
+    place: int | None = None
+
+
+def reasons(audit: Audit) -> tuple[Reason, ...]:
+    """The reasons with the question in place of the check's name."""
+    places = {finding.check: place for place, finding in enumerate(audit.findings)}
+    found = []
+    for reason in audit.decision.reasons:
+        check, colon, text = reason.partition(": ")
+        if colon and check in places:
+            place = places[check]
+            found.append(Reason(_signs(shown(text)), shown(audit.findings[place].question), place))
+        else:
+            found.append(Reason(shown(reason)))
+    return tuple(found)
+
+
+def limits(finding: Finding) -> tuple[str, ...]:
+    """Each limit of the policy on this check, in its own words."""
+    return tuple(_signs(shown(part)) for part in finding.threshold.split(", ")) if finding.threshold else ()
+
+
+def groups(findings: tuple[Finding, ...]) -> tuple[Group, ...]:
+    """The findings by matter, privacy first; families that nobody foresaw come last."""
+    known = {family: name for name, families in _GROUPS.items() for family in families}
+    of = [known.get(finding.family, "Other") for finding in findings]
+    names = [*_GROUPS, "Other"]
+    chosen = ((name, tuple(f for f, n in zip(findings, of, strict=True) if n == name)) for name in names)
+    return tuple(Group(name, members) for name, members in chosen if members)
+
+
+def paired(details: Mapping[str, Estimate]) -> tuple[Figure, ...]:
+    """Named figures, each with its control where the details hold one.
+
+    The control of `NAME` is `NAME (real)` or `NAME (real holdout)`; that of `METRIC_synthetic.MODEL` is
+    `METRIC_real.MODEL`.
+
+    >>> one = Estimate(value=0.1, low=0.0, high=0.2, n=90, method="bootstrap")
+    >>> names = ("age", "age (real)", "sex", "auc_real.logistic", "auc_synthetic.logistic")
+    >>> [(row.name, row.control is not None) for row in paired(dict.fromkeys(names, one))]
+    [('age', True), ('sex', False), ('auc, logistic', True)]
+    """
+    base = {name: _base(name, details) for name in details}
+    controls = {target: name for name, target in base.items() if target}
+    return tuple(
+        Figure(_figure_name(name), estimate, details[controls[name]] if name in controls else None)
+        for name, estimate in details.items()
+        if not base[name]
+    )
+
+
+def estimate_of(finding: Finding) -> str:
+    """The estimate with its interval, or nothing where the check did not run."""
+    return interval(finding.measurement.statistic) if finding.measurement else ""
+
+
+def control_of(finding: Finding) -> str:
+    """The same figure for the real holdout, where there is one."""
+    return interval(finding.measurement.control) if finding.measurement and finding.measurement.control else ""
+
+
+def answer_of(finding: Finding) -> str:
+    """The answer in words; for a check that did not run, why."""
+    if finding.measurement and finding.measurement.answer:
+        return shown(finding.measurement.answer)
+    return because_of(finding)
+
+
+def because_of(finding: Finding) -> str:
+    """What the verdict rests on."""
+    return _signs(shown(finding.because))
+
+
+def basis(estimate: Estimate) -> str:
+    """What an estimate rests on: its number of units and how its interval was made."""
+    if estimate.method == "exact" or estimate.confidence == 1.0:
+        return f"exact, n = {estimate.n:,}"
+    return f"{estimate.confidence:.0%} interval by {estimate.method}, n = {estimate.n:,}"
+
+
+def facts(audit: Audit) -> tuple[tuple[str, str], ...]:
+    """How to find the same result again: hashes, seeds, versions, time."""
+    rows = [("Policy", f"{audit.policy['name']}, SHA-256 {audit.policy['hash']}")]
+    rows += [(f"Fingerprint of {name}", f"SHA-256 {value}") for name, value in audit.fingerprints.items()]
+    rows += [("Audit of this holdout", f"number {audit.audit_number}"), ("Seed", str(audit.seed))]
+    rows += [("Date", audit.created), ("Time taken", f"{audit.seconds:,.0f} s")]
+    rows += [("Versions", ", ".join(f"{name} {value}" for name, value in audit.versions.items()))]
+    rows += [(f"Generator: {name}", shown(value)) for name, value in generator_facts(audit)]
+    return tuple(rows)
+
+
+def generator_facts(audit: Audit) -> tuple[tuple[str, str], ...]:
+    """What is known about the generator, flattened to name and text."""
+    return tuple(_flat(audit.generator)) if audit.generator else (("name", "not recorded"),)
+
+
+def generator_name(audit: Audit) -> str:
+    """The generator's name, or that it is unknown."""
+    return shown(str((audit.generator or {}).get("name", "not recorded")))
+
+
+def column_rows(audit: Audit) -> tuple[tuple[str, str, str], ...]:
+    """Each audited column: name, kind, roles."""
+    return tuple((shown(str(c["name"])), str(c["kind"]), ", ".join(c.get("roles", ()))) for c in audit.columns)
+
+
+def _signs(text: str) -> str:
+    return text.replace("<=", "≤").replace(">=", "≥")
+
+
+def _base(name: str, details: Mapping[str, Estimate]) -> str | None:
+    """The name of the figure that this one is the control of."""
+    match = _CONTROL.match(name)
+    target = match[1] if match else None
+    model = _MODEL.match(name)
+    if model and model["source"] == "real":
+        target = f"{model['metric']}_synthetic.{model['kind']}"
+    return target if target in details else None
+
+
+def _figure_name(name: str) -> str:
+    model = _MODEL.match(name)
+    if not model:
+        return name
+    source = {"synthetic": "", "real": " (real)", "resampled": " (a second real table)"}[model["source"]]
+    return f"{model['metric']}, {model['kind']}{source}"
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, item in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(item, Mapping):
+            rows += _flat(item, f"{name}.")
+        elif isinstance(item, list | tuple):
+            rows.append((name, ", ".join(str(entry) for entry in item)))
+        else:
+            rows.append((name, figure(item) if isinstance(item, float) else str(item)))
+    return rows

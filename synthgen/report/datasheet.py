@@ -1,0 +1,163 @@
+"""What must a stranger know before using the data? A datasheet, filled from the audit and the schema."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from synthgen.report import content
+from synthgen.report.markdown import escaped, markdown_table
+from synthgen.report.public import public
+
+if TYPE_CHECKING:
+    from synthgen.audit import Audit
+    from synthgen.schema import Column, TableSchema
+
+TO_FILL = "*To be filled in by the publisher.*"
+
+
+def datasheet(audit: Audit, schema: TableSchema, *, licence: str | None = None) -> str:
+    """A datasheet for a released table, in Markdown; what only the publisher knows is marked as such.
+
+    Source:
+        Gebru et al., Datasheets for Datasets, CACM 64(12), 2021, doi:10.1145/3458723.
+
+    >>> from synthgen.audit import Audit
+    >>> from synthgen.findings import Decision
+    >>> from synthgen.schema import Column, TableSchema
+    >>> counts = {name: {"rows": 100, "patients": 100} for name in ("train", "holdout", "synthetic")}
+    >>> passed = Audit(decision=Decision("RELEASE", ()), policy={"name": "public", "hash": "0"}, fingerprints={},
+    ...                counts=counts, columns=(), findings=(), seed=1, versions={}, created="2026-01-01", seconds=0.0)
+    >>> text = datasheet(passed, TableSchema((Column("age", "integer"),)), licence="CC BY 4.0")
+    >>> [line for line in text.splitlines() if line.startswith("## ")][:3]
+    ['## Motivation', '## Composition', '## How the data were made']
+    """
+    audit = public(audit)
+    parts = (_head(audit, licence), _motivation(), _composition(audit, schema), _making(audit), _judging(audit))
+    rest = (_uses(audit), _distribution(licence), _maintenance(audit))
+    return "\n\n".join("\n".join(part) for part in (*parts, *rest)) + "\n"
+
+
+def _head(audit: Audit, licence: str | None) -> list[str]:
+    synthetic = audit.counts["synthetic"]
+    return [
+        "# Datasheet of a synthetic table",
+        "",
+        f"**These data are synthetic.** The {synthetic['rows']:,} rows were generated, not recorded: they were drawn "
+        "from a model of the records of real patients, so they may still carry information about them. The findings "
+        "below say how much was found.",
+        "",
+        f"Licence: {escaped(licence) if licence else TO_FILL}",
+        "",
+        "The sections follow Gebru et al., *Datasheets for Datasets* (2021), doi:10.1145/3458723.",
+    ]
+
+
+def _motivation() -> list[str]:
+    return [
+        "## Motivation",
+        "",
+        "The table stands in for patient records that cannot be shared: to write and test programs, to teach, and to "
+        "prepare analyses that are then run on the real records.",
+        "",
+        f"Who made it, for which purpose, funded by whom: {TO_FILL}",
+    ]
+
+
+def _composition(audit: Audit, schema: TableSchema) -> list[str]:
+    rows, patients = audit.counts["synthetic"]["rows"], audit.counts["synthetic"]["patients"]
+    unit = "one synthetic patient" if rows == patients else f"one record of {patients:,} synthetic patients"
+    named = ", ".join(escaped(column.name) for column in schema.identifiers)
+    texts = ", ".join(escaped(column.name) for column in schema.columns if column.kind == "text")
+    return [
+        "## Composition",
+        "",
+        f"{rows:,} rows, each {unit}; {len(schema.columns)} columns; files `data.csv` and `data.parquet` hold the same "
+        "table. `schema.yaml` describes the columns for programs.",
+        "",
+        f"Identifiers, made up: {named}." if named else "There are no identifiers.",
+        f"Free text, not audited: {texts}." if texts else "There is no free text.",
+        "Empty cells are missing values; which values are missing is synthetic too.",
+        "",
+        *markdown_table(
+            ("column", "kind", "roles", "unit", "description"), [_column(column) for column in schema.columns]
+        ),
+    ]
+
+
+def _making(audit: Audit) -> list[str]:
+    real = audit.counts
+    return [
+        "## How the data were made",
+        "",
+        f"The model, called generator here, was trained on {real['train']['rows']:,} rows of "
+        f"{real['train']['patients']:,} patients. {real['holdout']['rows']:,} rows of {real['holdout']['patients']:,} "
+        "other patients were sealed as a holdout: "
+        "declared never to have been seen by the generator, and used only to judge.",
+        "",
+        *markdown_table(("generator", "value"), content.generator_facts(audit)),
+        "",
+        f"How, where, when and with whose consent the real records were collected, how they were cleaned: {TO_FILL}",
+    ]
+
+
+def _judging(audit: Audit) -> list[str]:
+    rows = [
+        (f.question, content.answer_of(f), content.estimate_of(f) or "–", content.VERDICT_WORDS[f.verdict])
+        for f in audit.findings
+    ]
+    return [
+        "## How the data were attacked and judged",
+        "",
+        f"Decision: **{audit.decision.outcome}** under the policy {escaped(audit.policy['name'])} "
+        f"(SHA-256 `{audit.policy['hash']}`), whose limits were fixed before. Audit number {audit.audit_number} of "
+        "this holdout. `report.html` and `audit.json` hold every figure with its interval.",
+        "",
+        *markdown_table(("question", "answer", "estimate [interval]", "verdict"), rows),
+        "",
+        "Not assessed:",
+        "",
+        *(f"- {escaped(sentence)}" for sentence in audit.not_assessed),
+    ]
+
+
+def _uses(audit: Audit) -> list[str]:
+    useful = [f for f in audit.findings if f.family == "utility" and f.measurement]
+    found = [f"- {escaped(f.question)} {escaped(content.answer_of(f))}" for f in useful]
+    return [
+        "## Uses",
+        "",
+        "Fit for: writing and testing programs, teaching, trying out analyses.",
+        *(["", "What was measured of its use:", "", *found] if found else []),
+        "",
+        "Not fit for: clinical decisions about a person; conclusions about patients that were not checked on real "
+        "records; rare subgroups and rare events, which a generator smooths; any attempt to re-identify somebody.",
+        "Bias in the real records is carried over, and may be made worse for small groups.",
+    ]
+
+
+def _distribution(licence: str | None) -> list[str]:
+    return [
+        "## Distribution",
+        "",
+        f"Licence: {escaped(licence) if licence else TO_FILL}",
+        "",
+        f"To whom, from when on, under which further terms: {TO_FILL}",
+        "",
+        "`CHECKSUMS.sha256` names every file: `sha256sum -c CHECKSUMS.sha256`, or `synthgen verify` on the folder, "
+        "which also checks the decision.",
+    ]
+
+
+def _maintenance(audit: Audit) -> list[str]:
+    made = ", ".join(f"{name} {value}" for name, value in audit.versions.items())
+    return [
+        "## Maintenance",
+        "",
+        f"Audited on {audit.created} with {escaped(made)}; seed {audit.seed}.",
+        "",
+        f"Who keeps it, whom to ask, how errors and concerns are reported, when it is withdrawn: {TO_FILL}",
+    ]
+
+
+def _column(column: Column) -> tuple[str, ...]:
+    return (column.name, column.kind, ", ".join(column.roles), column.unit or "", column.description or "")

@@ -1,0 +1,76 @@
+"""How does the report look in a browser? One file without scripts and without a single request."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from synthgen.report import content
+from synthgen.report.public import figure, interval, public, shown
+
+if TYPE_CHECKING:
+    from synthgen.audit import Audit
+    from synthgen.report.plots import Picture
+
+FOLDED_FROM = 8  # a table of more rows is folded
+
+
+def render_html(audit: Audit, *, pictures: bool = True) -> str:
+    """The public report as one HTML page.
+
+    Args:
+        audit: what was found; its figures are rounded and small cells are suppressed here.
+        pictures: False leaves the pictures out, for a quick look.
+
+    >>> from synthgen.audit import Audit
+    >>> from synthgen.findings import Decision
+    >>> nobody = {"rows": 0, "patients": 0}
+    >>> policy = {"name": "public", "hash": "0", "description": "For anybody."}
+    >>> empty = Audit(decision=Decision("REVIEW", ("nothing ran",)), policy=policy, fingerprints={}, columns=(),
+    ...               counts={"train": nobody, "holdout": nobody, "synthetic": nobody}, findings=(), seed=1,
+    ...               versions={}, created="2026-01-01", seconds=0.0)
+    >>> "<script" in render_html(empty, pictures=False)
+    False
+    """
+    audit = public(audit)
+    drawn = _pictures(audit) if pictures else ()
+    style = _style()
+    return _environment().get_template("report.html.j2").render(
+        audit=audit,
+        reasons=content.reasons(audit),
+        groups=content.groups(audit.findings),
+        pictures=drawn,
+        svg={picture.name: Markup(picture.svg) for picture in drawn},  # noqa: S704  (escaped by the XML writer)
+        style=Markup(style),  # noqa: S704  (our own file)
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        headline=content.HEADLINES[audit.decision.outcome],
+        content=content,
+        folded_from=FOLDED_FROM,
+    )  # fmt: skip
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("synthgen.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"shown": shown, "interval": interval, "figure": figure, "basis": content.basis}
+    return environment
+
+
+@cache
+def _style() -> str:
+    return files("synthgen.report").joinpath("templates", "report.css").read_text(encoding="utf-8")
+
+
+def _pictures(audit: Audit) -> tuple[Picture, ...]:
+    from synthgen.report.plots import pictures
+
+    return pictures(audit)

@@ -1,0 +1,446 @@
+"""Is the report right, safe to open and readable? By hand-made audits, and in a real browser where there is one."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import http.server
+import math
+import re
+import shutil
+import subprocess
+import threading
+import warnings
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from example_audit import COLUMNS, HOSTILE, estimate, example_audit, with_finding
+
+from synthgen import report
+from synthgen.errors import EnvironmentProblem
+from synthgen.findings import Estimate, Finding, exactly
+from synthgen.report.content import groups, paired
+from synthgen.report.plots import pictures
+from synthgen.report.public import CURVE_POINTS, figure, interval, public, rounded, shown
+
+GOLDEN = Path(__file__).parent / "golden" / "report.md"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on this machine: the page is not opened in a browser"
+)
+CSS = Path(report.__file__).parent / "templates" / "report.css"
+
+
+class Page(HTMLParser):
+    """A page as a flat list of elements, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.headings: list[tuple[int, str]] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._open.append(tag)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append((int(tag[1]), ""))
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if "style" not in self._open:
+            self.texts.append(data)
+        if self._open and any(re.fullmatch("h[1-6]", tag) for tag in self._open):
+            level, text = self.headings[-1]
+            self.headings[-1] = (level, f"{text} {data}".strip())
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.texts)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@functools.cache
+def page(outcome: str = "REFUSE") -> Page:
+    return Page(report.render_html(example_audit(outcome)))
+
+
+def test_the_markdown_report_is_the_golden_one():
+    """Golden file: if the difference is meant, write `render_markdown(example_audit())` to tests/golden/report.md."""
+    assert report.render_markdown(example_audit()) == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_the_page_has_the_golden_outline():
+    headings = [(level, re.sub(r"\s+", " ", text)) for level, text in page().headings]
+    assert headings[0] == (1, "REFUSE The policy is not met: the synthetic table must not be released.")
+    assert [text for level, text in headings if level == 2] == [
+        "Reasons",
+        "What was asked, and what was found",
+        "Pictures",
+        "Findings in detail",
+        "What was not assessed",
+        "How to read a verdict",
+        "Columns",
+        "To find the same result again",
+    ]
+    assert [text for level, text in headings if level == 3][:7] == [
+        "Does the synthetic table copy train patients?",
+        "Who was in the training data? The attacker's hits",
+        "Missing values, column by column",
+        "Columns: how far each distribution is off",
+        "Pairs of columns: how far relations are off",
+        "Can a classifier tell synthetic from real?",
+        "Models trained on synthetic data, tested on real patients",
+    ]
+
+
+@pytest.mark.parametrize("outcome", ["RELEASE", "REFUSE", "REVIEW"])
+def test_first_screen_says_the_decision_in_words_and_in_colour(outcome):
+    page_ = page(outcome)
+    header = page_.all("header")[0]
+    assert header["class"] == f"decision {outcome.lower()}"
+    assert page_.headings[0][1].startswith(outcome)
+    before_pictures = page_.text.split("Pictures")[0]
+    assert "ab" * 32 in before_pictures  # the policy's hash
+    for told in ("research-share", "1,497", "642", "0.520 [0.480, 0.560]", "≤ 0.55"):
+        assert told in before_pictures
+
+
+@pytest.mark.parametrize("render", [report.render_html, report.render_markdown])
+def test_both_reports_hold_the_same_content(render):
+    audit = example_audit()
+    text = Page(render(audit)).text if render is report.render_html else render(audit).replace("\\", "")
+    for finding in audit.findings:
+        assert finding.question in text
+        if finding.measurement:
+            assert interval(public(audit)[finding.check].measurement.statistic) in text
+    for sentence in (*audit.not_assessed, *audit.fingerprints.values(), "diffusion", "2.13.0", "0.0134"[:5]):
+        assert sentence in text
+
+
+def test_the_page_runs_no_script_and_asks_for_nothing():
+    html = report.render_html(example_audit())
+    elements = page().elements
+    assert not {"script", "link", "img", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in elements}
+    for tag, attributes in elements:
+        assert "style" not in attributes, "the content security policy forbids inline styles"
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("href", "src", "xlink:href"):
+            assert attributes.get(name, "#").startswith("#"), (tag, name)
+    assert "@import" not in html
+    assert not re.search(r"url\((?!#)", html)
+    security = next(m["content"] for m in page().all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    assert security.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in security
+
+
+def test_names_that_hold_markup_are_shown_as_text():
+    text = page().text
+    for name in HOSTILE:
+        assert shown(name) in text
+    html = report.render_html(example_audit())
+    assert "<script" not in html
+    assert "{{ 7 * 7 }}" in text
+    assert "\u202e" not in html
+    assert "\x07" not in html
+    assert html.count("&lt;script&gt;") > 1
+
+
+def test_names_that_hold_markup_do_not_break_markdown():
+    markdown = report.render_markdown(example_audit())
+    assert not re.search(r"(?<!\\)<script", markdown)
+    assert not re.search(r"(?<!\\)\]\(", markdown), "no name makes a link"
+    for line in markdown.splitlines():
+        if line.startswith("| "):
+            cells = re.split(r"(?<!\\)\|", line)[1:-1]
+            assert len(cells) in (2, 3, 4, 6)
+    tables = re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE)
+    assert len(tables) > 10
+    for table in tables:
+        assert len({len(re.split(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
+
+
+def test_the_page_is_sound_for_screen_readers():
+    elements = page().elements
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert [len(page().all(tag)) for tag in ("main", "header", "footer", "h1")] == [1, 1, 1, 1]
+    assert page().all("html")[0]["lang"] == "en"
+    for _, attributes in elements:
+        for name in ("aria-labelledby", "href"):
+            for target in (attributes.get(name) or "").split():
+                assert target.lstrip("#") in ids, target
+    drawn = page().all("svg")
+    assert len(drawn) == 7
+    for svg in drawn:
+        assert svg["role"] == "img"
+        assert len(svg["aria-labelledby"].split()) == 2
+    levels = [level for level, _ in page().headings]
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert all("scope" in cell for cell in page().all("th"))
+
+
+def test_colours_have_contrast_in_light_and_dark():
+    """WCAG 2.1 AA: 4.5 for text, 3 for what is drawn."""
+    light, dark = (_variables(block) for block in re.findall(r":root \{(.*?)\}", CSS.read_text(), flags=re.DOTALL)[:2])
+    assert set(dark) == set(light)
+    for colours in (light, dark):
+        for background in ("paper", "panel"):
+            for text in ("ink", "faint", "link", "ours", "real", "third"):
+                assert _contrast(colours[text], colours[background]) >= (4.5 if text in ("ink", "faint", "link") else 3)
+        for tone in ("pass", "fail", "open", "none"):
+            assert _contrast(colours[tone], colours[f"{tone}-bg"]) >= 4.5
+            assert _contrast(colours["ink"], colours[f"{tone}-bg"]) >= 4.5
+    assert _contrast("#000000", "#ffffff") == pytest.approx(21)
+
+
+def test_the_same_audit_gives_the_same_bytes():
+    assert report.render_html(example_audit()) == report.render_html(example_audit())
+
+
+def test_pictures_hold_no_date_and_no_foreign_reference():
+    for picture in pictures(public(example_audit())):
+        assert "http" not in picture.svg.replace("http://ex…", "")
+        assert not re.search(r"20\d\d-\d\d", picture.svg)
+
+
+def test_fifty_columns_stay_under_half_a_megabyte():
+    many = tuple(f"laboratory value number {number} (mmol/l)" for number in range(50))
+    assert len(report.render_html(example_audit(columns=many)).encode()) < 500_000
+
+
+def test_a_thousand_columns_are_folded_and_the_worst_are_drawn():
+    html = report.render_html(example_audit(columns=tuple(f"c{number}" for number in range(1000))))
+    assert "The worst 40 of 1000 are drawn" in html
+    assert "<summary>All columns (1000)</summary>" in html
+
+
+def test_many_reasons_are_told_below_the_first_screen():
+    reasons = tuple(f"reason number {number}" for number in range(9))
+    decision = dataclasses.replace(example_audit().decision, reasons=reasons)
+    found = Page(report.render_html(dataclasses.replace(example_audit(), decision=decision)))
+    assert (2, "Reasons of the decision") in found.headings
+    assert "5 more" in found.text
+    assert all(reason in found.text for reason in reasons)
+
+
+def test_pictures_can_be_left_out():
+    html = report.render_html(example_audit(), pictures=False)
+    assert "<svg" not in html
+    assert "Findings in detail" in html
+
+
+def test_small_cells_are_suppressed_everywhere():
+    audit = example_audit()
+    assert audit["membership"].measurement.details["tiny stratum"].n == 7
+    for text in (report.render_html(audit), report.render_markdown(audit), str(public(audit).to_json())):
+        assert "0.771" not in text
+        assert "tiny stratum" in text
+    assert math.isnan(public(audit)["membership"].measurement.details["tiny stratum"].value)
+
+
+def test_a_cell_of_ten_is_shown_and_an_exact_zero_of_a_contract_too():
+    assert rounded(estimate(0.5, n=10)).value == 0.5
+    assert math.isnan(rounded(estimate(0.5, n=9)).value)
+    assert rounded(exactly(0, n=3)).value == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "expected"),
+    [
+        (0.50049, 0.48091, 0.52011, "0.500 [0.480, 0.521]"),
+        (0.0, 0.0, 0.000849, "0 [0, 0.00085]"),
+        (-0.03, -0.04549, -0.01451, "-0.030 [-0.046, -0.014]"),
+        (1.0, 0.9949, 1.0, "1.000 [0.994, 1.000]"),
+        (0.5, 0.45, 0.55, "0.500 [0.450, 0.550]"),
+        (0.1 + 0.2, 0.3, 0.30000000000000004, "0.300 [0.300, 0.300]"),
+        (math.nan, math.nan, math.nan, "not shown"),
+        (2.0, 1.0, math.inf, "2.000 [1.000, unbounded]"),
+    ],
+)
+def test_intervals_are_rounded_outwards(value, low, high, expected):
+    assert interval(rounded(Estimate(value=value, low=low, high=high, n=900, method="bootstrap"))) == expected
+
+
+def test_rounding_never_shrinks_an_interval():
+    for step in range(1, 2000):
+        value = step / 1999 * 0.3
+        exact = Estimate(value=value, low=value * 0.9, high=value * 1.1, n=900, method="bootstrap")
+        public_ = rounded(exact)
+        assert public_.low <= exact.low + 1e-12
+        assert public_.high >= exact.high - 1e-12
+        assert public_ == rounded(public_), "rounding twice changes nothing"
+
+
+def test_public_curves_are_coarse():
+    curve = tuple((i / 4999, (i / 4999) ** 0.5) for i in range(5000))
+    audit = public(with_finding(example_audit(), "membership", curves={"ROC": curve}))
+    kept = audit["membership"].measurement.curves["ROC"]
+    assert len(kept) <= CURVE_POINTS + 1
+    assert kept[0] == (0, 0)
+    assert kept[-1] == (1, 1)
+
+
+def test_the_public_audit_survives_json():
+    audit = public(example_audit())
+    again = type(audit).from_json(audit.to_json())
+    assert again.to_json() == audit.to_json()
+    assert report.render_markdown(again) == report.render_markdown(example_audit())
+
+
+def test_figures_are_paired_with_their_controls():
+    one = estimate(0.1)
+    rows = paired({"age": one, "age (real)": one, "AUC (real holdout)": one, "real life": one})
+    assert [(row.name, row.control is not None) for row in rows] == [
+        ("age", True),
+        ("AUC (real holdout)", False),
+        ("real life", False),
+    ]
+
+
+def test_groups_keep_every_finding_and_put_privacy_first():
+    odd = Finding("acme.magic", "?", "NOT_JUDGED", "", required=False)
+    found = groups((odd, *example_audit().findings))
+    assert [group.name for group in found] == ["Privacy", "Fidelity", "Usefulness", "Other"]
+    assert sum(len(group.findings) for group in found) == len(example_audit().findings) + 1
+
+
+def test_an_audit_without_findings_still_reads():
+    audit = dataclasses.replace(example_audit(), findings=(), columns=(), generator=None)
+    assert "not recorded" in report.render_html(audit)
+    assert "not recorded" in report.render_markdown(audit)
+
+
+def test_writing_leaves_two_files_and_nothing_else(tmp_path):
+    path = report.write(example_audit(), tmp_path / "new")
+    assert path.read_text(encoding="utf-8") == report.render_html(example_audit())
+    assert sorted(p.name for p in path.parent.iterdir()) == ["report.html", "report.md"]
+
+
+def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
+    report.write(example_audit("REVIEW"), tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    write = Path.write_text
+
+    def full(self, *args, **kwargs):
+        if "report.md" in self.name:
+            raise OSError(28, "No space left on device")
+        return write(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(EnvironmentProblem, match="No space left"):
+        report.write(example_audit("REFUSE"), tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_glyphs_that_the_layout_font_lacks_are_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "🩺" in report.render_html(example_audit(columns=(*COLUMNS, "🩺", "漢字")))
+
+
+@pytest.mark.parametrize(("value", "expected"), [(1e9, "1,000,000,000"), (0.000012, "0.000012"), (-0.5, "-0.500")])
+def test_figures_read_well(value, expected):
+    assert figure(value) == expected
+
+
+# In a browser ---------------------------------------------------------------------------------------------------------
+
+MEASURE = """<script>
+for (const fold of document.querySelectorAll("details")) fold.open = true;
+const wide = [...document.querySelectorAll("body *")].filter(e => !e.closest(".scroll") && !e.closest("svg")
+  && !e.matches(".skip, .questions thead, .questions thead *") && e.getBoundingClientRect().right > innerWidth + 0.5);
+parent.postMessage([innerWidth, document.documentElement.scrollWidth, wide.length].join(" "), "*");
+</script></body>"""
+# A window has a least width; a frame has not.
+FRAME = """<!DOCTYPE html><script>
+addEventListener("message", told => document.documentElement.dataset.measured = told.data);
+</script><iframe src="measured.html" style="border: 0; width: WIDTHpx; height: 900px"></iframe>"""
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory):
+    return report.write(example_audit(), tmp_path_factory.mktemp("report"))
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [375, 1440])
+def test_nothing_overflows(page_file, tmp_path, width):
+    html = page_file.read_text(encoding="utf-8")
+    loosened = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html).replace("</body>", MEASURE)
+    (tmp_path / "measured.html").write_text(loosened, encoding="utf-8")
+    (tmp_path / "frame.html").write_text(FRAME.replace("WIDTH", str(width)), encoding="utf-8")
+    wait = "--virtual-time-budget=10000"
+    dom = _chromium(tmp_path / "frame.html", tmp_path, "--dump-dom", "--window-size=1600,900", wait).stdout
+    inner, scrolled, wide = map(int, re.search(r'data-measured="(\d+) (\d+) (\d+)"', dom).groups())
+    assert inner == width
+    assert scrolled <= inner
+    assert wide == 0
+
+
+@needs_chromium
+def test_the_browser_logs_no_error_and_asks_for_nothing(page_file, tmp_path):
+    """Every host name leads to a server of ours; a page that does ask for something shows that we would see it."""
+    asking = tmp_path / "asking.html"
+    asking.write_text('<img src="http://example.org/pixel.png"><script>console.error("seen")</script>')
+    requests, browser = _watched(asking, tmp_path)
+    assert "/pixel.png" in requests
+    assert "seen" in browser.stderr
+    requests, browser = _watched(page_file, tmp_path)
+    assert requests == []
+    assert not re.findall(r"CONSOLE.*", browser.stderr)
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
+
+
+def _watched(path: Path, folder: Path) -> tuple[list[str], subprocess.CompletedProcess[str]]:
+    requests: list[str] = []
+
+    class Watch(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *args):
+            return None
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Watch) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        rules = f"--host-resolver-rules=MAP * 127.0.0.1:{server.server_address[1]}"
+        browser = _chromium(path, folder, f"--screenshot={folder / 'picture.png'}", "--enable-logging=stderr", rules)
+        server.shutdown()
+    return requests, browser
+
+
+def _chromium(path: Path, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    profile = folder / "profile"
+    shutil.rmtree(profile, ignore_errors=True)
+    fixed = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    quiet = "--disable-component-update --disable-sync --disable-features=NetworkTimeServiceQuerying"
+    command = [CHROMIUM, *fixed.split(), *quiet.split(), f"--user-data-dir={profile}", *flags, path.resolve().as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
+def _variables(block: str) -> dict[str, str]:
+    return dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", block))
+
+
+def _contrast(one: str, other: str) -> float:
+    """Source: WCAG 2.1, relative luminance and contrast ratio."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
