@@ -6,7 +6,8 @@
 >>> synthetic
 TableData(1,497 rows of 1,497 patients, 27 columns)
 
-Names are loaded when they are first used: importing synthgen loads neither torch nor pandas.
+Names are loaded when they are first used: importing synthgen loads neither torch nor pandas. No module is called like a
+function named here: importing it would put the module in the place of the function.
 """
 
 from importlib import import_module
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synthgen import datasets as datasets
-    from synthgen.audit import Audit as Audit
-    from synthgen.audit import audit as audit
+    from synthgen.auditing import Audit as Audit
+    from synthgen.auditing import audit as audit
     from synthgen.data import TableData as TableData
     from synthgen.errors import DataError as DataError
     from synthgen.errors import ReleaseRefused as ReleaseRefused
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from synthgen.policy import Policy as Policy
     from synthgen.policy import load_policy as load_policy
     from synthgen.protocols import Run as Run
-    from synthgen.release import release as release
-    from synthgen.release import verify as verify
+    from synthgen.releasing import release as release
+    from synthgen.releasing import verify as verify
     from synthgen.rng import Seed as Seed
     from synthgen.schema import Column as Column
     from synthgen.schema import TableSchema as TableSchema
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Audit": "audit",
+    "Audit": "auditing",
     "Column": "schema",
     "Copula": "generators.copula",
     "DataError": "errors",
@@ -51,13 +52,13 @@ _HOME = {
     "TableData": "data",
     "TableDiffusion": "generators.table_diffusion",
     "TableSchema": "schema",
-    "audit": "audit",
+    "audit": "auditing",
     "datasets": "",
     "load_policy": "policy",
     "read": "io",
     "read_schema": "schema",
-    "release": "release",
-    "verify": "release",
+    "release": "releasing",
+    "verify": "releasing",
     "write": "io",
 }
 

@@ -56,7 +56,9 @@ class Study(_Section):
     split: SplitSection = SplitSection()
     generator: GeneratorSection = GeneratorSection()
     sample: SampleSection = SampleSection()
-    policy: Annotated[str, Field(description="a shipped policy or a file (see: synthgen list policies)")] = "research-share"
+    policy: Annotated[str, Field(description="a shipped policy or a file (see: synthgen list policies)")] = (
+        "research-share"
+    )
     licence: Annotated[str | None, Field(description="under which the release may be used, for its datasheet")] = None
     seed: Annotated[int, Field(ge=0, description="equal seeds and steps give equal bytes")] = 0
 

@@ -84,7 +84,7 @@ class TableData:
         return TableData(self.table.iloc[rows].reset_index(drop=True), self.schema, self.backend)
 
     def fingerprint(self) -> str:
-        """A SHA-256 over schema names, kinds and values: equal tables, equal fingerprints, whatever file they were in."""
+        """A SHA-256 over column names, kinds and values: equal tables, equal fingerprints, whatever their file."""
         import pandas as pd
 
         digest = hashlib.sha256()
@@ -155,7 +155,7 @@ def assemble(columns: Mapping[str, Any], schema: TableSchema, *, n: int, seed: S
 
 
 def _minted(column: Column, n: int, seed: Seed) -> pd.Series:
-    """New identifiers, unique within the table, that no hospital uses: 15-digit numbers, or text that says what it is."""
+    """New identifiers, unique in the table, that no hospital uses: 15-digit numbers, or text that says what it is."""
     import pandas as pd
 
     numbers = 100_000_000_000_000 + seed.numpy().choice(8 * 10**14, size=n, replace=False, shuffle=False)

@@ -81,13 +81,13 @@ def restored(values: pd.Series, column: Column) -> pd.Series:
     return _typed(values, dtype)
 
 
-def _typed(values: pd.Series, dtype: str) -> pd.Series:
+def _typed(values: pd.Series, dtype: Any) -> pd.Series:
     """Cast; where missing values do not fit the type, its nullable form is used."""
     import pandas as pd
 
     if dtype.startswith("datetime64[ns, "):
         return values.dt.tz_localize(dtype[len("datetime64[ns, ") : -1])
-    nullable = dtype
+    nullable: Any = dtype
     if values.isna().any():
         if dtype == "bool":
             nullable = "boolean"

@@ -144,7 +144,7 @@ def _decimals(numbers: Any) -> int | None:
 
 
 def _infer_text(name: str, present: pd.Series, roles: tuple[Role, ...], dtype: str | None) -> tuple[Column, str]:
-    """Infer from text cells; patterns are tried once per distinct value, shares weighted by how often it stands there."""
+    """Infer from text cells; patterns are tried once per distinct value, and weighted by how often it occurs."""
     import numpy as np
     import pandas as pd
 
@@ -169,7 +169,9 @@ def _infer_text(name: str, present: pd.Series, roles: tuple[Role, ...], dtype: s
             "list the other values under `missing` of the column in a schema, or declare its kind there"
         )
     words = float((levels.str.count(" ") + 1).mul(counts.to_numpy()).sum() / len(present))
-    return _infer_words(name, share=len(levels) / len(present), levels=len(levels), words=words, roles=roles, dtype=dtype)
+    return _infer_words(
+        name, share=len(levels) / len(present), levels=len(levels), words=words, roles=roles, dtype=dtype
+    )
 
 
 def _infer_words(
@@ -240,7 +242,7 @@ def _numbers(values: pd.Series, missing: pd.Series, column: Column, table: str) 
         texts = _texts(values).mask(missing)
         codes, distinct = pd.factorize(texts)
         if column.kind == "boolean":
-            distinct = [{"true": "1", "false": "0"}.get(text.lower(), text) for text in distinct]
+            distinct = pd.Index([{"true": "1", "false": "0"}.get(text.lower(), text) for text in distinct])
         valid = pd.to_numeric(pd.Series(distinct, dtype=object), errors="coerce").notna()
         parsed = [float(text) if good else np.nan for text, good in zip(distinct, valid, strict=True)]
         numbers = np.array([*parsed, np.nan])[codes]  # code -1 is missing

@@ -150,15 +150,10 @@ def judge(measurement: Measurement, policy: Policy, *, question: str, adjusted_p
 
 
 def judge_all(measurements: Sequence[Measurement], policy: Policy, questions: Mapping[str, str]) -> list[Finding]:
-    """Judge the measurements of one audit together: p-values are adjusted by Holm over all tests."""
-    tested = [m for m in measurements if m.p_value is not None]
-    adjusted = dict(
-        zip((m.check for m in tested), holm([m.p_value for m in tested if m.p_value is not None]), strict=True)
-    )
-    return [
-        judge(m, policy, question=questions[m.check], adjusted_p=_optional_float(adjusted.get(m.check)))
-        for m in measurements
-    ]
+    """Judge the measurements of one audit: p-values are adjusted by Holm over the tests that the policy limits."""
+    tests = {m.check: m.p_value for m in measurements if m.p_value is not None and policy.checks[m.check].minimum_p}
+    adjusted = dict(zip(tests, map(float, holm(list(tests.values()))), strict=True))
+    return [judge(m, policy, question=questions[m.check], adjusted_p=adjusted.get(m.check)) for m in measurements]
 
 
 def not_run(check: str, reason: str, policy: Policy, *, question: str) -> Finding:
@@ -247,7 +242,3 @@ def _require(data: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
     for key in keys:
         if key not in data:
             raise ConfigError(f"{where} lacks {key!r}")
-
-
-def _optional_float(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -28,7 +28,7 @@ class Progress:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-def _silent(event: Progress) -> None:
+def _silent(_event: Progress) -> None:
     return None
 
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from synthgen import registry
-from synthgen.audit import Audit, audit, versions
+from synthgen.auditing import Audit, audit, versions
 from synthgen.config import Study
 from synthgen.data import TableData
 from synthgen.errors import DataError, EnvironmentProblem, UsageError
 from synthgen.io import read, write
 from synthgen.policy import load_policy
 from synthgen.protocols import Generator, Progress, Run
-from synthgen.release import release
+from synthgen.releasing import release
 from synthgen.report import write as write_report
 from synthgen.rng import Seed
 
@@ -176,10 +176,14 @@ def _open_folder(folder: Path, study: Study, train: TableData, holdout: TableDat
     path = folder / "manifest.json"
     if path.exists():
         if not resume:
-            raise UsageError(f"{folder.name!r} already holds a run: add --resume to go on with it, or choose another folder")
+            raise UsageError(
+                f"{folder.name!r} already holds a run: add --resume to go on with it, or choose another folder"
+            )
         before = json.loads(path.read_text(encoding="utf-8"))
         if before["study"] != manifest["study"]:
-            raise UsageError(f"{folder.name!r} holds the run of another study; resume with the same study file and --set")
+            raise UsageError(
+                f"{folder.name!r} holds the run of another study; resume with the same study file and --set"
+            )
         if before["fingerprints"] != manifest["fingerprints"]:
             raise DataError("the data are not those of the run being resumed: the table's fingerprint differs")
         return

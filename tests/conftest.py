@@ -1,4 +1,4 @@
-"""Fixtures that many tests share: small cohorts made from a seed, and the real ones where they lie beside the checkout."""
+"""Fixtures that many tests share: cohorts made from a seed, and real ones where they lie beside the checkout."""
 
 from pathlib import Path
 

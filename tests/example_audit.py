@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from synthgen.audit import Audit
+from synthgen.auditing import Audit
 from synthgen.findings import Decision, Estimate, Finding, Measurement, exactly
 
 HOSTILE = (

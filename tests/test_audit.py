@@ -8,7 +8,7 @@ import pytest
 from conftest import invented_patients, shared_table
 
 from synthgen import datasets, registry
-from synthgen.audit import PRIVACY_FAMILIES, Audit, audit
+from synthgen.auditing import PRIVACY_FAMILIES, Audit, audit
 from synthgen.data import TableData
 from synthgen.errors import DataError, UsageError
 from synthgen.io import read

@@ -160,7 +160,9 @@ def test_everything_listed_can_be_described(run, what):
 
 
 def test_licences_are_shown(run):
-    licences = {entry["name"]: entry["licence"] for entry in json.loads(run("list", "generators", "--json")[1])["generators"]}
+    licences = {
+        entry["name"]: entry["licence"] for entry in json.loads(run("list", "generators", "--json")[1])["generators"]
+    }
     assert licences["diffusion"] == "Apache-2.0"
     assert licences["sdv-ctgan"] == "BUSL-1.1"
 

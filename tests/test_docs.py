@@ -41,7 +41,9 @@ def test_readme_snippet_runs(tmp_path, monkeypatch):
     """The notebook snippet as it stands, at toy size: fewer steps, few rows."""
     monkeypatch.chdir(tmp_path)
     snippet = re.search(r"```python\n(.*?)```", README, re.S)[1]
-    code = snippet.replace("max_seconds=120", "max_steps=30").replace('sg.read("patients.csv", target="died")', "cohort_file()")
+    code = snippet.replace("max_seconds=120", "max_steps=30").replace(
+        'sg.read("patients.csv", target="died")', "cohort_file()"
+    )
     assert code.count("max_steps=30") == code.count("cohort_file()") == 1
     script = "import synthgen as sg\n\ndef cohort_file():\n    return sg.datasets.load('actg175')\n\n" + code
     Path("snippet.py").write_text(script)
@@ -77,4 +79,7 @@ def test_public_functions_and_classes_carry_docstrings():
 
 
 def test_changelog_and_version():
-    assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text() or synthgen.__version__ in (ROOT / "CHANGELOG.md").read_text()
+    assert (
+        "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
+        or synthgen.__version__ in (ROOT / "CHANGELOG.md").read_text()
+    )

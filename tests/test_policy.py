@@ -38,7 +38,9 @@ def test_lower_is_better(low, high, expected):
     assert verdict(measured("low", low, low, high)) == expected
 
 
-@pytest.mark.parametrize(("low", "high", "expected"), [(-0.1, 0, "PASS"), (-0.2, 0, "INCONCLUSIVE"), (-0.3, -0.2, "FAIL")])
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(-0.1, 0, "PASS"), (-0.2, 0, "INCONCLUSIVE"), (-0.3, -0.2, "FAIL")]
+)
 def test_higher_is_better(low, high, expected):
     assert verdict(measured("high", low, low, high, better="higher")) == expected
 
@@ -62,15 +64,21 @@ def test_tests_details_and_power():
     assert verdict(measured("shown")) == "NOT_JUDGED"
 
 
-def test_holm_runs_over_the_family():
-    measurements = [measured("tested", p_value=0.008), measured("low", 0, 0, 0.1, p_value=0.5)]
-    findings = judge_all(measurements, POLICY, {"tested": "?", "low": "?"})
-    assert findings[0].verdict == "PASS"  # 2 x .008 > .01
-    assert "0.016" in findings[0].because
+def test_holm_runs_over_the_tests_that_the_policy_limits():
+    text = TEXT + "  second: {minimum_p: 0.01, why: g}\n"
+    policy = Policy.from_text(text, source="test")
+    measurements = [measured("tested", p_value=0.008), measured("second", p_value=0.5), measured("low", p_value=0.4)]
+    first, *_ = judge_all(measurements, policy, {"tested": "?", "second": "?", "low": "?"})
+    assert first.verdict == "PASS"
+    assert "p = 0.016" in first.because  # twice .008, not three times
 
 
 def good(*names):
-    figures = {"tested": {"p_value": 0.9}, "detailed": {"details": {"tpr": exactly(0, n=9)}}, "powered": {"power": exactly(0, n=9)}}
+    figures = {
+        "tested": {"p_value": 0.9},
+        "detailed": {"details": {"tpr": exactly(0, n=9)}},
+        "powered": {"power": exactly(0, n=9)},
+    }
     return [judge(measured(name, **figures.get(name, {})), POLICY, question="?") for name in names]
 
 

@@ -14,10 +14,10 @@ import pytest
 from example_audit import HOSTILE, example_audit
 
 from synthgen import io
-from synthgen.audit import Audit, audit
+from synthgen.auditing import Audit, audit
 from synthgen.data import TableData
 from synthgen.errors import DataError, EnvironmentProblem, ReleaseRefused, UsageError
-from synthgen.release import CHECKSUMS, FILES, release, verify
+from synthgen.releasing import CHECKSUMS, FILES, release, verify
 from synthgen.report.datasheet import TO_FILL, datasheet
 from synthgen.report.public import public
 from synthgen.schema import Column, TableSchema, read_schema
@@ -258,7 +258,7 @@ def test_leaving_a_file_out_of_the_checksums_does_not_hide_it(released, tmp_path
 
 
 def test_a_folder_with_right_checksums_and_another_decision_is_refused(released, tmp_path):
-    from synthgen import release as module
+    from synthgen import releasing as module
 
     copy = Path(shutil.copytree(released, tmp_path / "copy"))
     passed(table(), "REFUSE").save(copy)

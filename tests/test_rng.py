@@ -11,7 +11,9 @@ def test_streams_are_reproducible_and_named():
     assert seed.child("a").numpy().random() == seed.child("a").numpy().random()
     assert torch.equal(torch.rand(3, generator=seed.torch()), torch.rand(3, generator=Seed(7).torch()))
     assert Seed.of(seed) is seed
-    numbers = {s.integer() for s in (seed, seed.child("a"), seed.child("b"), seed.child("a", "b"), seed.child("ab"), Seed(8))}
+    numbers = {
+        s.integer() for s in (seed, seed.child("a"), seed.child("b"), seed.child("a", "b"), seed.child("ab"), Seed(8))
+    }
     assert len(numbers) == 6
 
 

@@ -63,13 +63,15 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:  # the last resort: a message of another library may quote patients' values
         if os.environ.get("SYNTHGEN_DEBUG"):
             raise
-        place = next(
-            (f"{f.filename.rpartition('synthgen/')[2]}:{f.lineno}" for f in reversed(traceback.extract_tb(error.__traceback__)) if "synthgen" in f.filename),
-            "unknown place",
-        )
         options.fail(
-            f"unexpected {type(error).__name__} at {place}. This is a bug. Its message is not shown, since it could quote "
-            "a patient's value; SYNTHGEN_DEBUG=1 shows it."
+            f"unexpected {type(error).__name__} at {_place(error)}. This is a bug. Its message is not shown, as it could "
+            "quote a patient's value; SYNTHGEN_DEBUG=1 shows it."
         )
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _place(error: BaseException) -> str:
+    """File and line of our innermost frame; never a path of this machine."""
+    ours = [f for f in traceback.extract_tb(error.__traceback__) if "/synthgen/" in f.filename]
+    return f"{ours[-1].filename.rpartition('/synthgen/')[2]}:{ours[-1].lineno}" if ours else "an unknown place"

@@ -12,14 +12,16 @@ from synthgen.cli import options
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from synthgen.audit import Audit
+    from synthgen.auditing import Audit
 
 
 @click.command()
 @options.evidence_options
 @options.policy_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds, equal audits.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for audit.json and report.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for audit.json and report."
+)
 @options.force_option
 @options.json_option
 @click.pass_context
@@ -74,7 +76,7 @@ def validate(
     as_json: bool,
 ) -> None:
     """The validators alone: fidelity and utility, without attacks and without a decision."""
-    from synthgen.audit import PRIVACY_FAMILIES
+    from synthgen.auditing import PRIVACY_FAMILIES
 
     def wanted(name: str) -> bool:
         return name.split(".")[0] not in PRIVACY_FAMILIES
@@ -95,13 +97,13 @@ def validate(
 @options.force_option
 def release(audit: Path, data: Path, output: Path, licence: str | None, force: bool) -> None:
     """Write a release folder, if the audit's decision was RELEASE and DATA are the audited ones."""
-    from synthgen import release as library
-    from synthgen.audit import Audit
+    from synthgen import releasing
+    from synthgen.auditing import Audit
     from synthgen.io import read
 
     record = Audit.load(audit)
     made = read(data, schema=record.schema, partial=True)
-    folder = library.release(record, made, output, force=force, licence=licence)
+    folder = releasing.release(record, made, output, force=force, licence=licence)
     options.show(f"release: {folder}")
 
 
@@ -109,9 +111,9 @@ def release(audit: Path, data: Path, output: Path, licence: str | None, force: b
 @click.argument("folder", type=click.Path(path_type=Path))
 def verify(folder: Path) -> None:
     """Check a release: every checksum, and that the decision was RELEASE."""
-    from synthgen import release as library
+    from synthgen import releasing
 
-    library.verify(folder)
+    releasing.verify(folder)
     options.show("every file is as it was released; the decision was RELEASE")
 
 
@@ -122,7 +124,7 @@ def verify(folder: Path) -> None:
 def report(audit: Path, output: Path | None, open_: bool) -> None:
     """Write the report of an audit again, as HTML and Markdown."""
     from synthgen import report as library
-    from synthgen.audit import Audit
+    from synthgen.auditing import Audit
 
     folder = output or (audit if audit.is_dir() else audit.parent)
     path = library.write(Audit.load(audit), folder)
@@ -143,13 +145,11 @@ def _audit(
     seed: int,
     only: Callable[[str], bool],
 ) -> Audit:
-    from synthgen import audit as run_audit
+    from synthgen.auditing import audit as run_audit
     from synthgen.io import read
 
     real = read(train, schema=schema, target=target, patient=patient, encoding=encoding, name="train")
     sealed = read(holdout, schema=real.schema, encoding=encoding, name="holdout")
     made = read(synthetic, schema=real.schema, encoding=encoding, partial=True, name="synthetic")
     with options.job() as job:
-        return run_audit(
-            train=real, holdout=sealed, synthetic=made, seed=seed, policy=policy, only=only, run=job
-        )
+        return run_audit(train=real, holdout=sealed, synthetic=made, seed=seed, policy=policy, only=only, run=job)

@@ -44,7 +44,9 @@ def infer(
         options.show(text.rstrip())
         return
     _write_text(output, text)
-    options.say(f"schema of {len(inferred.columns)} columns: {output}. Read it: roles and kinds decide what is protected.")
+    options.say(
+        f"schema of {len(inferred.columns)} columns: {output}. Read it: roles and kinds decide what is protected."
+    )
 
 
 @click.command("list")
@@ -92,7 +94,18 @@ def doctor(as_json: bool) -> None:
 
     import torch
 
-    packages = ("synthgen-health", "torch", "monai", "pydicom", "scikit-learn", "sdv", "pandas", "polars", "numpy", "click")
+    packages = (
+        "synthgen-health",
+        "torch",
+        "monai",
+        "pydicom",
+        "scikit-learn",
+        "sdv",
+        "pandas",
+        "polars",
+        "numpy",
+        "click",
+    )
     facts = {"python": platform.python_version(), "cores": str(os.cpu_count())}
     facts["cuda"] = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none: training runs on the CPU"
     facts["free disk here"] = f"{shutil.disk_usage('.').free / 1e9:.0f} GB"
@@ -100,7 +113,9 @@ def doctor(as_json: bool) -> None:
         try:
             facts[package] = version(package)
         except PackageNotFoundError:
-            facts[package] = "absent" + (": pip install 'synthgen-health[sdv]' adds sdv-ctgan, sdv-tvae, sdv-copula" if package == "sdv" else "")
+            facts[package] = "absent" + (
+                ": pip install 'synthgen-health[sdv]' adds sdv-ctgan, sdv-tvae, sdv-copula" if package == "sdv" else ""
+            )
     if as_json:
         options.emit(facts)
     else:

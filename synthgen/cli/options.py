@@ -7,7 +7,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,7 @@ from synthgen.errors import UsageError
 from synthgen.protocols import Progress, Run
 
 if TYPE_CHECKING:
-    from synthgen.audit import Audit
+    from synthgen.auditing import Audit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,13 +38,17 @@ force_option = click.option("--force", is_flag=True, help="Overwrite what is the
 seed_option = click.option("--seed", type=click.IntRange(min=0), required=True, help="Equal seeds give equal bytes.")
 set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting; repeatable.")
 encoding_option = click.option("--encoding", help="Of text files that are not UTF-8, such as latin-1.")
-policy_option = click.option("--policy", default="research-share", show_default=True, help="A shipped policy or a file.")
+policy_option = click.option(
+    "--policy", default="research-share", show_default=True, help="A shipped policy or a file."
+)
 
 
 def evidence_options(command: F) -> F:
     """The three tables of an audit, and how to read them."""
     options = (
-        click.option("--train", required=True, type=click.Path(path_type=Path), help="What the generator learned from."),
+        click.option(
+            "--train", required=True, type=click.Path(path_type=Path), help="What the generator learned from."
+        ),
         click.option("--holdout", required=True, type=click.Path(path_type=Path), help="Patients nobody trained on."),
         click.option("--synthetic", required=True, type=click.Path(path_type=Path), help="The table to be shared."),
         click.option("--schema", type=click.Path(path_type=Path), help="Schema file; inferred from train when absent."),
@@ -105,7 +109,7 @@ def show_audit(audit: Audit, *, decision: bool = True) -> None:
             console.print(Text(f"  - {reason}"))
 
 
-def show_rows(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def show_rows(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """A plain table on stdout."""
     from rich.table import Table
 

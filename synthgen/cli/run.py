@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("synthgen-demo"), show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Equal seeds and steps, equal bytes.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Equal seeds and steps, equal bytes."
+)
 @click.option("--max-seconds", type=click.FloatRange(min=1), default=45, show_default=True, help="Training time.")
 @options.force_option
 @options.json_option
 @click.pass_context
-def demo(
-    context: click.Context, output: Path, seed: int, max_seconds: float, force: bool, as_json: bool
-) -> None:
+def demo(context: click.Context, output: Path, seed: int, max_seconds: float, force: bool, as_json: bool) -> None:
     """The whole job on a real trial of 2,139 HIV patients, in about two minutes."""
     from synthgen import datasets
     from synthgen.config import study_from_mapping
@@ -145,7 +145,9 @@ def fit(
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-n", "--rows", type=click.IntRange(min=1), help="How many; with --given, as many as its rows.")
 @options.seed_option
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="CSV, Parquet, Arrow or Excel file.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="CSV, Parquet, Arrow or Excel file."
+)
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Hold a column at one value; repeatable.")
 @click.option("--given", type=click.Path(path_type=Path), help="Table of known columns, one row per sampled row.")
 @click.option("--trust", is_flag=True, help="Load a model that needs pickle (SDV's); only if you made it yourself.")

@@ -19,7 +19,8 @@ from synthgen.rules import level_text
 class Contract:
     """Counts what must not happen at all: shared patients, identifiers that came back, columns that must not be there.
 
-    - patients that are in train and in holdout, by the patient column, or else by equal values of an identifier column;
+    - patients that are in train and in holdout, by the patient column, or else by equal values of an identifier column
+      (a row index, 0 or 1 to n in both files, is none);
     - holdout rows that repeat train rows, where that cannot be chance: most of the holdout does, though rows of train
       hardly ever repeat each other;
     - identifiers or patient numbers of the synthetic table that a train or holdout patient has;
@@ -69,9 +70,24 @@ def _values(data: TableData, name: str) -> set[str]:
 
 def _shared_patients(evidence: Evidence) -> int:
     patient = evidence.schema.patient
-    names = [patient] if patient else [column.name for column in evidence.schema.identifiers]
-    shared = (len(_values(evidence.train, name) & _values(evidence.holdout, name)) for name in names)
+    if patient:
+        return len(_values(evidence.train, patient) & _values(evidence.holdout, patient))
+    shared = []
+    for name in (column.name for column in evidence.schema.identifiers):
+        train, holdout = _values(evidence.train, name), _values(evidence.holdout, name)
+        if not (_row_numbers(train) and _row_numbers(holdout)):
+            shared.append(len(train & holdout))
     return max(shared, default=0)
+
+
+def _row_numbers(values: set[str]) -> bool:
+    """Whether these are the numbers 0 or 1 to n: a file's row index names no patient, and every file has the same."""
+    numbers = {int(value) for value in values if value.isdecimal()}
+    return (
+        len(numbers) == len(values)
+        and (max(numbers, default=0) - min(numbers, default=0) + 1 == len(numbers))
+        and (min(numbers, default=2) <= 1)
+    )
 
 
 def _repeated_rows(evidence: Evidence) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from synthgen.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
-    from synthgen.audit import Audit
+    from synthgen.auditing import Audit
 
 __all__ = ["render_html", "render_markdown", "write"]
 

@@ -11,7 +11,7 @@ from synthgen.findings import Estimate, Finding
 from synthgen.report.public import figure, interval, shown
 
 if TYPE_CHECKING:
-    from synthgen.audit import Audit
+    from synthgen.auditing import Audit
 
 HEADLINES = {
     "RELEASE": "The policy is met: the synthetic table may be released.",

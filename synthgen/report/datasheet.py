@@ -9,7 +9,7 @@ from synthgen.report.markdown import escaped, markdown_table
 from synthgen.report.public import public
 
 if TYPE_CHECKING:
-    from synthgen.audit import Audit
+    from synthgen.auditing import Audit
     from synthgen.schema import Column, TableSchema
 
 TO_FILL = "*To be filled in by the publisher.*"
@@ -21,7 +21,7 @@ def datasheet(audit: Audit, schema: TableSchema, *, licence: str | None = None) 
     Source:
         Gebru et al., Datasheets for Datasets, CACM 64(12), 2021, doi:10.1145/3458723.
 
-    >>> from synthgen.audit import Audit
+    >>> from synthgen.auditing import Audit
     >>> from synthgen.findings import Decision
     >>> from synthgen.schema import Column, TableSchema
     >>> counts = {name: {"rows": 100, "patients": 100} for name in ("train", "holdout", "synthetic")}

@@ -15,7 +15,7 @@ from synthgen.report import content
 from synthgen.report.public import figure, interval, public, shown
 
 if TYPE_CHECKING:
-    from synthgen.audit import Audit
+    from synthgen.auditing import Audit
     from synthgen.report.plots import Picture
 
 FOLDED_FROM = 8  # a table of more rows is folded
@@ -28,7 +28,7 @@ def render_html(audit: Audit, *, pictures: bool = True) -> str:
         audit: what was found; its figures are rounded and small cells are suppressed here.
         pictures: False leaves the pictures out, for a quick look.
 
-    >>> from synthgen.audit import Audit
+    >>> from synthgen.auditing import Audit
     >>> from synthgen.findings import Decision
     >>> nobody = {"rows": 0, "patients": 0}
     >>> policy = {"name": "public", "hash": "0", "description": "For anybody."}

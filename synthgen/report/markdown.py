@@ -10,7 +10,7 @@ from synthgen.report import content
 from synthgen.report.public import figure, interval, public, shown
 
 if TYPE_CHECKING:
-    from synthgen.audit import Audit
+    from synthgen.auditing import Audit
     from synthgen.findings import Finding, Measurement
 
 _INTERVAL = r"\[-?[\d.,e-]+, -?[\d.,e-]+\](?![\[(:])"  # no link can start with it, so it stays as it is
@@ -21,7 +21,7 @@ _AT_START = re.compile(r"^(|\d+)([-+=.)])(?=[\s=-]|$)")  # of a line: lists and 
 def render_markdown(audit: Audit) -> str:
     """The public report as Markdown.
 
-    >>> from synthgen.audit import Audit
+    >>> from synthgen.auditing import Audit
     >>> from synthgen.findings import Decision
     >>> nobody = {"rows": 0, "patients": 0}
     >>> policy = {"name": "public", "hash": "0", "description": "For anybody."}

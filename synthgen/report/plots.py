@@ -22,7 +22,7 @@ from synthgen.report.public import figure, interval, shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from synthgen.audit import Audit
+    from synthgen.auditing import Audit
     from synthgen.findings import Finding, Measurement
 
 WIDTH = 410  # SVG units; a picture fills a phone's width without shrinking its text much

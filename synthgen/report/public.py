@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from synthgen.findings import Estimate, Finding, Measurement
 
 if TYPE_CHECKING:
-    from synthgen.audit import Audit
+    from synthgen.auditing import Audit
 
 SMALLEST_CELL = 10
 CURVE_POINTS = 101

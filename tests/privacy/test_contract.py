@@ -102,3 +102,16 @@ def test_a_holdout_that_repeats_train_is_found_and_twins_are_not():
     twins = table(pd.concat([train.table.iloc[:15], population(285, 2).table]))
     assert kinds(measured(train, twins, synthetic)) == {}
     assert kinds(measured(*(categories(300, seed, columns=3) for seed in (1, 2, 3)))) == {}
+
+
+def test_a_row_index_names_no_patient():
+    schema = TableSchema((Column("row", "identifier", dtype="int64"), Column("x", "real")))
+    rng = np.random.default_rng(0)
+
+    def numbered(first):
+        rows = [str(number) for number in range(first, first + 60)]
+        return TableData(pd.DataFrame({"row": rows, "x": rng.normal(size=60)}), schema)
+
+    synthetic = TableData(pd.DataFrame({"x": rng.normal(size=60)}), schema=TableSchema(schema.columns[1:]))
+    assert measured(numbered(0), numbered(0), synthetic).statistic.value == 0
+    assert kinds(measured(numbered(500), numbered(530), synthetic)) == {"patients in train and holdout": 30}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from synthgen.errors import DataError, EnvironmentProblem, ReleaseRefused, UsageError
 
 if TYPE_CHECKING:
-    from synthgen.audit import Audit
+    from synthgen.auditing import Audit
     from synthgen.data import TableData
 
 CHECKSUMS = "CHECKSUMS.sha256"
@@ -45,7 +45,7 @@ def release(
         UsageError: the folder exists.
         EnvironmentProblem: a full disk or an unwritable folder; nothing is left behind.
 
-    >>> from synthgen.audit import Audit
+    >>> from synthgen.auditing import Audit
     >>> from synthgen.findings import Decision
     >>> refused = Decision("REFUSE", ("copies.exact: 20 copies",))
     >>> unsafe = Audit(decision=refused, policy={"name": "public"}, fingerprints={}, counts={}, columns=(), findings=(),
@@ -77,7 +77,7 @@ def verify(folder: str | Path) -> None:
     Traceback (most recent call last):
     synthgen.errors.DataError: 'no-such-folder' is not a release: it has no CHECKSUMS.sha256
     """
-    from synthgen.audit import Audit
+    from synthgen.auditing import Audit
 
     folder = Path(folder)
     listed = _listed(folder)
