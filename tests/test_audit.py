@@ -50,10 +50,16 @@ def test_a_generator_that_returns_training_rows_is_refused(cohort):
 
 @pytest.mark.parametrize("cohort", ["actg175", "adult"])
 def test_a_fresh_real_draw_passes_the_privacy_checks(cohort):
+    """No split fails; with 700 patients a side the bound on the attack AUC is inconclusive about once in seven."""
     data = datasets.load(cohort) if cohort == "actg175" else adult()
-    train, holdout, fresh = thirds(data, seed=11)
-    result = audit(train=train, holdout=holdout, synthetic=with_new_identifiers(fresh), seed=1, only=privacy)
-    assert {f.check: (f.verdict, f.because) for f in result.findings if f.verdict != "PASS"} == {}
+    passed = 0
+    for seed in (1, 2, 3):
+        train, holdout, fresh = thirds(data, seed=seed)
+        result = audit(train=train, holdout=holdout, synthetic=with_new_identifiers(fresh), seed=1, only=privacy)
+        verdicts = {finding.check: finding.verdict for finding in result.findings}
+        assert "FAIL" not in verdicts.values(), [f.because for f in result.findings if f.verdict == "FAIL"]
+        passed += set(verdicts.values()) == {"PASS"}
+    assert passed >= 2
 
 
 def test_real_identifiers_in_the_synthetic_table_are_refused():

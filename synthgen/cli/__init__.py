@@ -64,8 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get("SYNTHGEN_DEBUG"):
             raise
         options.fail(
-            f"unexpected {type(error).__name__} at {_place(error)}. This is a bug. Its message is not shown, as it could "
-            "quote a patient's value; SYNTHGEN_DEBUG=1 shows it."
+            f"unexpected {type(error).__name__} at {_place(error)}. This is a bug. Its message is not shown, since it "
+            "could quote a patient's value; SYNTHGEN_DEBUG=1 shows it."
         )
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,374 @@
+"""How does one table column become tokens and back, without learning a rare level or a true extreme?
+
+Token 0 is always "missing". A categorical column has one token (1: RARE, then its levels). A numeric column has a
+coarse token (spikes, then quantile bins) and, where its bins are divided, a fine token (0: none, then sub-bins).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from synthgen.rng import Seed
+
+MISSING, RARE = 0, 1
+FEW = 64  # a number with at most so many values has one token per value
+BINS, SUB_BINS = 64, 32
+ROWS_PER_BIN, ROWS_PER_SUB_BIN = 100, 16  # small tables get fewer bins: a network would learn them by heart
+FEWEST_SUB_BINS = 8  # a bin that has rows for fewer is not divided
+ROWS_PER_PIECE = 12  # of the shape inside a bin, which is drawn and never learned from other columns
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What protection took away from one column: `levels` rare levels, and `rows` whose value was replaced."""
+
+    k: int
+    levels: int
+    rows: int
+
+
+def threshold(seed: Seed, name: str) -> int:
+    """The number of patients that a level of this column needs: drawn, so that nobody knows it exactly.
+
+    >>> threshold(Seed(1), "sex") in (5, 6, 7)
+    True
+    """
+    return int(seed.child("k", name).numpy().integers(5, 8))
+
+
+def patients_per(group: np.ndarray, patients: np.ndarray, groups: int) -> np.ndarray:
+    """How many different patients each group has. Shape: (rows,) int, (rows,) int -> (groups,).
+
+    >>> patients_per(np.array([0, 0, 1]), np.array([4, 4, 5]), 2)
+    array([1, 1])
+    """
+    count = int(patients.max()) + 1 if len(patients) else 1
+    pairs = np.unique(group.astype(np.int64) * count + patients)
+    return np.bincount(pairs // count, minlength=groups)
+
+
+@dataclass(frozen=True, eq=False)
+class LevelColumn:
+    """A column of levels: missing, RARE, then the levels that at least k patients have, in order of their text.
+
+    >>> values = np.array(["f"] * 9 + ["m"] * 8 + ["x", None], dtype=object)
+    >>> column = LevelColumn.fit("sex", values, np.arange(19), k=5)
+    >>> column.levels, column.folded, column.encode(values)[-3:, 0].tolist()
+    (('f', 'm'), Folded(k=5, levels=1, rows=1), [3, 1, 0])
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    shares: tuple[float, ...]  # of the rows with a kept level
+    has_missing: bool
+    folded: Folded
+
+    @classmethod
+    def fit(cls, name: str, values: np.ndarray, patients: np.ndarray, *, k: int) -> Self:
+        """Keep the levels of at least k patients. Shape: values (rows,) str or None, patients (rows,) int."""
+        codes, levels = pd.factorize(values, sort=True)
+        known = codes >= 0
+        kept = patients_per(codes[known], patients[known], len(levels)) >= k
+        rows = np.bincount(codes[known], minlength=len(levels))
+        total = max(int(rows[kept].sum()), 1)
+        return cls(
+            name=name,
+            levels=tuple(str(level) for level in np.asarray(levels, dtype=object)[kept]),
+            shares=tuple(round(float(count) / total, 6) for count in rows[kept]),
+            has_missing=bool((~known).any()),
+            folded=Folded(k, int((~kept).sum()), int(rows[~kept].sum())),
+        )
+
+    @property
+    def vocabulary(self) -> tuple[int, ...]:
+        """Sizes of this column's tokens."""
+        return (2 + len(self.levels),)
+
+    @property
+    def emittable(self) -> np.ndarray:
+        """Which tokens a sampler may emit: never RARE. Shape: (vocabulary,) boolean."""
+        allowed = np.ones(2 + len(self.levels), dtype=bool)
+        allowed[MISSING] = self.has_missing or not self.levels
+        allowed[RARE] = False
+        return allowed
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Shape: (rows,) str or None -> (rows, 1); unseen levels become RARE."""
+        tokens = pd.Index(self.levels, dtype=object).get_indexer(pd.Index(values, dtype=object)) + 2
+        tokens[tokens == 1] = RARE
+        tokens[pd.isna(values)] = MISSING
+        return tokens[:, None]
+
+    def decode(self, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Shape: (rows, 1) -> (rows,) str or None; RARE becomes a kept level by frequency, missing if there is none."""
+        token = tokens[:, 0].astype(np.int64)
+        rare = np.flatnonzero(token == RARE)
+        if self.levels:
+            shares = np.asarray(self.shares) + 1e-9
+            token[rare] = 2 + rng.choice(len(self.levels), size=len(rare), p=shares / shares.sum())
+        return np.array([None, None, *self.levels], dtype=object)[token]
+
+
+@dataclass(frozen=True, eq=False)
+class NumberColumn:
+    """A column of numbers: missing, spikes (single values of much mass) and quantile bins with sub-bins.
+
+    A sub-bin is decoded into the values heaped in it (those of at least k patients) and a uniform rest between its
+    edges, rounded to the column's precision. Nothing beyond the k-th extreme patient is kept.
+
+    >>> values = np.array([0.0] * 50 + [1.0] * 30 + [99.0])
+    >>> column = NumberColumn.fit("visits", values, np.arange(81), k=5, decimals=0)
+    >>> column.spikes.tolist(), column.high, column.encode(values)[-1].tolist()
+    ([0.0, 1.0], 1.0, [2])
+    """
+
+    name: str
+    decimals: int | None
+    low: float
+    high: float
+    has_missing: bool
+    spikes: np.ndarray  # (spikes,) ascending
+    spike_shares: np.ndarray  # (spikes,) of the rows with a value
+    edges: np.ndarray  # (sub-bins of all bins + 1,) ascending; empty when there are no bins
+    first: np.ndarray  # (bins,) the number of each bin's first sub-bin
+    shares: np.ndarray  # (sub-bins of all bins,) of the rows with a value
+    piece_bin: np.ndarray  # (pieces,) sub-bin of each piece, ascending
+    piece_low: np.ndarray  # (pieces,) equal to piece_high for a heaped value
+    piece_high: np.ndarray
+    piece_share: np.ndarray  # (pieces,) of the rows of its sub-bin
+    folded: Folded
+
+    @classmethod
+    def fit(cls, name: str, values: np.ndarray, patients: np.ndarray, *, k: int, decimals: int | None) -> Self:
+        """Learn spikes, bins and heaped values. Shape: values (rows,) float with NaN, patients (rows,) int."""
+        known = ~np.isnan(values)
+        has_missing, x, patients = bool((~known).any()), values[known], patients[known]
+        if len(np.unique(patients)) < k:
+            nothing = np.zeros(0)
+            folded, bins = Folded(k, 0, len(x)), _fit_bins(nothing, nothing, (0.0, 0.0), 0)
+            return cls(name, decimals, 0.0, 0.0, True, spikes=nothing, spike_shares=nothing, folded=folded, **bins)
+        low, high = _kth_extremes(x, patients, k)
+        clipped = np.clip(x, low, high)
+        distinct, group = np.unique(clipped, return_inverse=True)
+        support, rows = patients_per(group, patients, len(distinct)), np.bincount(group)
+        kept = support >= k
+        spiky = kept if len(distinct) <= FEW else kept & (rows >= len(x) / BINS)
+        rest = ~spiky[group]
+        if spiky.any() and len(np.unique(patients[rest])) < k:
+            moved = clipped.copy()
+            moved[rest] = _nearest(distinct[spiky], clipped[rest])
+            clipped, rest = moved, np.zeros(len(x), dtype=bool)
+        spikes = distinct[spiky]
+        spike_rows = np.bincount(np.searchsorted(spikes, clipped[~rest]), minlength=len(spikes))
+        margin = 0.5 * 10.0**-decimals if decimals is not None else 0.0
+        bins = _fit_bins(clipped[rest], distinct[kept], (low - margin, high + margin), len(x))
+        folded = Folded(k, 0, int((clipped != x).sum()))
+        shares = np.round(spike_rows / len(x), 6)
+        return cls(name, decimals, low, high, has_missing, spikes=spikes, spike_shares=shares, folded=folded, **bins)
+
+    @property
+    def bins(self) -> int:
+        """Number of quantile bins."""
+        return len(self.first)
+
+    @cached_property
+    def sub_bins(self) -> np.ndarray:
+        """Number of sub-bins of each bin. Shape: (bins,)."""
+        return np.diff(self.first, append=len(self.shares))
+
+    @property
+    def vocabulary(self) -> tuple[int, ...]:
+        """Sizes of this column's tokens: the coarse one, and the fine one if any bin is divided."""
+        coarse, finest = 1 + len(self.spikes) + self.bins, int(self.sub_bins.max(initial=1))
+        return (coarse,) if finest == 1 else (coarse, 1 + finest)
+
+    @property
+    def emittable(self) -> np.ndarray:
+        """Which coarse tokens a sampler may emit. Shape: (coarse,) boolean."""
+        allowed = np.ones(self.vocabulary[0], dtype=bool)
+        allowed[MISSING] = self.has_missing or len(allowed) == 1
+        return allowed
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Shape: (rows,) float with NaN -> (rows, 1 or 2); values out of range count as the nearest in range."""
+        tokens = np.zeros((len(values), len(self.vocabulary)), dtype=np.int64)
+        known = np.flatnonzero(~np.isnan(values)) if self.vocabulary[0] > 1 else np.empty(0, dtype=np.int64)
+        x = np.clip(values[known], self.low, self.high)
+        if not self.bins:
+            tokens[known, 0] = 1 + _nearest_index(self.spikes, x)
+            return tokens
+        sub = np.searchsorted(self.edges[1:-1], x, side="right")
+        coarse = np.searchsorted(self.first, sub, side="right") - 1
+        spike = np.minimum(np.searchsorted(self.spikes, x), max(len(self.spikes) - 1, 0))
+        is_spike = self.spikes[spike] == x if len(self.spikes) else np.zeros(len(x), dtype=bool)
+        tokens[known, 0] = np.where(is_spike, 1 + spike, 1 + len(self.spikes) + coarse)
+        if tokens.shape[1] == 2:
+            tokens[known, 1] = np.where(is_spike, 0, 1 + sub - self.first[coarse])
+        return tokens
+
+    def decode(self, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Shape: (rows, 1 or 2) -> (rows,) float with NaN."""
+        coarse, u = tokens[:, 0].astype(np.int64), rng.random((2, len(tokens)))
+        values = np.full(len(tokens), np.nan)
+        spiky = (coarse > 0) & (coarse <= len(self.spikes))
+        values[spiky] = self.spikes[coarse[spiky] - 1]
+        binned = np.flatnonzero(coarse > len(self.spikes))
+        if len(binned):
+            sub = self._sub_bin(tokens[binned])
+            piece = np.searchsorted(self._piece_ends, sub + u[0, binned], side="right")
+            part, low, high = u[1, binned], self.piece_low[piece], self.piece_high[piece]
+            drawn = np.where(low == high, low, low * (1 - part) + high * part)
+            rounded = drawn if self.decimals is None else np.round(drawn, self.decimals)
+            values[binned] = np.clip(rounded, self.low, self.high)
+        return values
+
+    def _sub_bin(self, tokens: np.ndarray) -> np.ndarray:
+        """Number of the sub-bin of each row of bin tokens; a fine token that its bin lacks counts as the nearest."""
+        bin_ = tokens[:, 0].astype(np.int64) - 1 - len(self.spikes)
+        fine = tokens[:, 1].astype(np.int64) - 1 if tokens.shape[1] == 2 else np.zeros(len(tokens), dtype=np.int64)
+        return self.first[bin_] + np.clip(fine, 0, self.sub_bins[bin_] - 1)
+
+    @cached_property
+    def _piece_ends(self) -> np.ndarray:
+        """End of each piece where sub-bin i covers [i, i + 1). Shape: (pieces,)."""
+        running = np.cumsum(self.piece_share)
+        last = np.flatnonzero(np.diff(self.piece_bin, append=-1))
+        total = np.diff(running[last], prepend=0.0)
+        before = np.concatenate([[0.0], running[last][:-1]]) if len(last) else np.zeros(0)
+        ends = self.piece_bin + (running - before[self.piece_bin]) / total[self.piece_bin]
+        ends[last] = self.piece_bin[last] + 1
+        return ends
+
+    @cached_property
+    def centres(self) -> np.ndarray:
+        """A typical value of each token pair; the last fine entry is for a fine token that is not known (yet).
+
+        Shape: (coarse, fine + 1), with NaN for missing and for pairs that do not occur.
+        """
+        return self._grid(self._middles, np.append(np.nan, self.spikes))
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """Where each token pair stands in the distribution, in (0, 1). Shape: as `centres`."""
+        values = np.concatenate([self.spikes, self._middles])
+        shares = np.concatenate([self.spike_shares, self.shares]) + 1e-9
+        order = np.argsort(values, kind="stable")
+        middle = np.empty(len(values))
+        middle[order] = (np.cumsum(shares[order]) - shares[order] / 2) / shares.sum()
+        return self._grid(middle[len(self.spikes) :], np.append(np.nan, middle[: len(self.spikes)]))
+
+    @cached_property
+    def _middles(self) -> np.ndarray:
+        return self.edges[:-1] / 2 + self.edges[1:] / 2
+
+    def _grid(self, of_sub_bin: np.ndarray, of_others: np.ndarray) -> np.ndarray:
+        """Lay values per sub-bin, and per missing or spike token, out by token pair."""
+        finest = int(self.sub_bins.max(initial=1))
+        grid = np.full((self.vocabulary[0], finest + 2), np.nan)
+        grid[: len(of_others), 0] = grid[: len(of_others), -1] = of_others
+        for number, (start, count) in enumerate(zip(self.first, self.sub_bins, strict=True), start=len(of_others)):
+            inside, weights = of_sub_bin[start : start + count], self.shares[start : start + count] + 1e-9
+            grid[number, 1 : 1 + count] = inside
+            grid[number, -1] = np.average(inside, weights=weights)
+        return grid
+
+
+Column = LevelColumn | NumberColumn
+_ARRAYS = ("spikes", "spike_shares", "edges", "first", "shares", "piece_bin", "piece_low", "piece_high", "piece_share")
+_WHOLE = ("first", "piece_bin")
+
+
+def column_to_json(column: Column) -> dict[str, Any]:
+    """A column as plain data for JSON."""
+    body = {f.name: getattr(column, f.name) for f in fields(column)}
+    plain = {
+        key: v.tolist() if isinstance(v, np.ndarray) else list(v) if isinstance(v, tuple) else v
+        for key, v in body.items()
+    }
+    folded = {f.name: getattr(column.folded, f.name) for f in fields(Folded)}
+    return {**plain, "folded": folded, "type": "levels" if isinstance(column, LevelColumn) else "numbers"}
+
+
+def column_from_json(data: Mapping[str, Any]) -> Column:
+    """The inverse of `column_to_json`."""
+    body = {key: value for key, value in data.items() if key != "type"}
+    body["folded"] = Folded(**data["folded"])
+    if data["type"] == "levels":
+        return LevelColumn(**{**body, "levels": tuple(body["levels"]), "shares": tuple(body["shares"])})
+    for key in _ARRAYS:
+        body[key] = np.asarray(body[key], dtype=np.int64 if key in _WHOLE else float)
+    return NumberColumn(**body)
+
+
+def _kth_extremes(x: np.ndarray, patients: np.ndarray, k: int) -> tuple[float, float]:
+    """The k-th smallest of the patients' minima and the k-th largest of their maxima.
+
+    With fewer than 2k patients these would cross and reveal what they should hide: then both are the median.
+    """
+    by_patient = pd.Series(x).groupby(patients)
+    lows, highs = np.sort(by_patient.min().to_numpy()), np.sort(by_patient.max().to_numpy())
+    if len(lows) < 2 * k:
+        middle = float(by_patient.median().median())
+        return middle, middle
+    return float(lows[k - 1]), float(highs[-k])
+
+
+def _nearest_index(sorted_values: np.ndarray, x: np.ndarray) -> np.ndarray:
+    middles = sorted_values[:-1] / 2 + sorted_values[1:] / 2
+    return np.searchsorted(middles, x, side="right")
+
+
+def _nearest(sorted_values: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return sorted_values[_nearest_index(sorted_values, x)]
+
+
+def _cuts(ordered: np.ndarray, parts: int) -> np.ndarray:
+    """Values midway between neighbours that cut an ascending sample into about equal parts; no tie is cut.
+
+    Shape: (rows,) -> (at most parts - 1,) ascending.
+    """
+    starts = np.unique(ordered[(np.arange(1, parts) * len(ordered)) // parts])
+    starts = starts[starts > ordered[0]] if len(ordered) else starts
+    before = ordered[np.searchsorted(ordered, starts, side="left") - 1]
+    return before / 2 + starts / 2
+
+
+def _fit_bins(x: np.ndarray, kept: np.ndarray, outer: tuple[float, float], rows: int) -> dict[str, np.ndarray]:
+    """Edges, bins, shares and pieces of the values that are no spikes (see the fields of `NumberColumn`)."""
+    if not len(x):
+        return {name: np.zeros(0, dtype=np.int64 if name in _WHOLE else float) for name in _ARRAYS[2:]}
+    ordered = np.sort(x)
+    coarse = _cuts(ordered, int(np.clip(len(x) // ROWS_PER_BIN, 1, BINS)))
+    parts, first = [np.array([outer[0]])], []
+    for part in np.split(ordered, np.searchsorted(ordered, coarse)):
+        first.append(sum(map(len, parts)) - 1)
+        wanted = min(len(part) // ROWS_PER_SUB_BIN, SUB_BINS)
+        inner = _cuts(part, wanted if wanted >= FEWEST_SUB_BINS else 1)
+        parts += [inner, coarse[len(first) - 1 : len(first)]]
+    edges = np.concatenate([*parts, [outer[1]]])
+    sub = np.searchsorted(edges[1:-1], ordered, side="right")
+    shares = np.round(np.bincount(sub, minlength=len(edges) - 1) / rows, 6)
+    return {"edges": edges, "first": np.array(first), "shares": shares, **_pieces(ordered, sub, kept, edges)}
+
+
+def _pieces(ordered: np.ndarray, sub: np.ndarray, kept: np.ndarray, edges: np.ndarray) -> dict[str, np.ndarray]:
+    """Heaped values and the uniform rest of each sub-bin, with their shares of it."""
+    heaped = np.isin(ordered, kept)
+    values, start, count = np.unique(ordered[heaped], return_index=True, return_counts=True)
+    rest = ordered[~heaped]
+    ends = np.union1d(edges, _cuts(rest, len(rest) // ROWS_PER_PIECE))
+    loose = np.bincount(np.searchsorted(ends[1:-1], rest, side="right"), minlength=len(ends) - 1)
+    spread = np.flatnonzero(loose)
+    bin_ = np.concatenate([sub[heaped][start], np.searchsorted(edges[1:-1], ends[spread], side="right")])
+    low, high = np.concatenate([values, ends[spread]]), np.concatenate([values, ends[spread + 1]])
+    mass = np.concatenate([count, loose[spread]])
+    share = np.round(mass / np.bincount(bin_, weights=mass)[bin_], 6)
+    order = np.lexsort((low, bin_))
+    names = ("piece_bin", "piece_low", "piece_high", "piece_share")
+    return dict(zip(names, (column[order] for column in (bin_, low, high, share)), strict=True))
