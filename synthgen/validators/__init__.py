@@ -1,0 +1,1 @@
+"""Checks that ask whether the synthetic data are faithful and useful."""
