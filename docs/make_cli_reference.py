@@ -17,7 +17,8 @@ def reference() -> str:
 
 
 def _sections(command: click.Command, name: str) -> list[str]:
-    context = click.Context(command, info_name=name, max_content_width=100, terminal_width=100)
+    settings = {**cli.context_settings, "max_content_width": 100, "terminal_width": 100}
+    context = click.Context(command, info_name=name, **settings)
     sections = [f"## {name}\n\n```text\n{command.get_help(context)}\n```\n"]
     for child, body in getattr(command, "commands", {}).items():
         sections += _sections(body, f"{name} {child}")

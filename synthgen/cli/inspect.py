@@ -147,24 +147,41 @@ def _listed(what: str) -> list[tuple[str, str, str]]:
 
 def _describe_generator(name: str) -> str:
     import dataclasses
-    import inspect
 
     from synthgen import registry
 
     kind = registry.find("generators", name)
     settings = [f for f in dataclasses.fields(kind) if f.init]
-    lines = [f"  {f.name} = {f.default!r}" for f in settings]
-    return f"{inspect.getdoc(kind)}\n\nlicence: {kind.licence}\nsettings (--set KEY=VALUE):\n" + "\n".join(lines)
+    remarks = _remarks(kind)
+    lines = [f"  {f'{f.name} = {f.default!r}':<32} {remarks.get(f.name, '')}".rstrip() for f in settings]
+    head = f"{_explained(kind)}\n\nlicence: {kind.licence}"
+    return head + ("\nsettings (--set KEY=VALUE):\n" + "\n".join(lines) if lines else "\nno settings")
+
+
+def _explained(kind: type) -> str:
+    """A docstring without its executed examples."""
+    import inspect
+
+    return (inspect.getdoc(kind) or "").partition("\n>>> ")[0].rstrip()
+
+
+def _remarks(kind: type) -> dict[str, str]:
+    """The comment beside each setting in the source, where the style of this code base explains settings."""
+    import inspect
+    import re
+
+    found: dict[str, str] = {}
+    for cls in reversed(kind.__mro__[:-1]):
+        found.update(re.findall(r"^    (\w+): .*?  # (.+)$", inspect.getsource(cls), re.M))
+    return found
 
 
 def _describe_check(name: str) -> str:
-    import inspect
-
     from synthgen import registry
     from synthgen.policy import load_policy, shipped_policies
 
     check = registry.create("checks", name)
-    parts = [check.question, inspect.getdoc(type(check)) or "", f"needs: {', '.join(sorted(check.needs))}"]
+    parts = [check.question, _explained(type(check)), f"needs: {', '.join(sorted(check.needs))}"]
     for policy in map(load_policy, shipped_policies()):
         threshold = policy.checks.get(name)
         if threshold is not None:
