@@ -63,7 +63,7 @@ class TableCodec:
     >>> data = TableData(frame, TableSchema((Column("sex", "categorical"), Column("age", "integer"))))
     >>> codec = TableCodec.fit(data, seed=Seed(1))
     >>> codec.encode(data).shape, codec.owner, codec.fine_of
-    ((40, 3), (0, 1, 1), (-1, -1, 1))
+    ((40, 2), (0, 1), (-1, -1))
     >>> list(codec.decode(codec.encode(data), seed=Seed(2))["sex"][:2])
     ['f', 'm']
     """

@@ -19,7 +19,7 @@ from synthgen.rng import Seed
 MISSING, RARE = 0, 1
 FEW = 64  # a number with at most so many values has one token per value
 BINS, SUB_BINS = 64, 32
-ROWS_PER_BIN, ROWS_PER_SUB_BIN = 100, 16  # small tables get fewer bins: a network would learn them by heart
+ROWS_PER_BIN, ROWS_PER_SUB_BIN = 60, 16  # small tables get fewer bins: a network would learn them by heart
 FEWEST_SUB_BINS = 8  # a bin that has rows for fewer is not divided
 ROWS_PER_PIECE = 12  # of the shape inside a bin, which is drawn and never learned from other columns
 

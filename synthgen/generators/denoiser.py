@@ -1,0 +1,233 @@
+"""What does the network of the table diffusion look like, and what is its loss?
+
+Masked (absorbing-state) diffusion over tokens, in two stages that factorise the table exactly: first the coarse
+tokens of all columns in any order, each given those that are known; then the fine tokens in any order, given all
+coarse tokens and the fine ones that are known. In both stages the number of hidden tokens is uniform, which makes the
+loss the order-agnostic likelihood bound.
+
+Source: Uria et al. 2014 (arXiv 1310.1757), Hoogeboom et al. 2022 (arXiv 2110.02037), Shi et al. 2024
+(arXiv 2406.04329).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from synthgen.generators.codec import TableCodec
+from synthgen.generators.tokens import NumberColumn
+
+Stage = Literal["coarse", "fine"]
+HIDDEN = -1  # in token arrays: not known
+PERIODS = 8  # learned periodic features of each number
+_CAP = 30.0  # logits are softly limited, so that exp never overflows and needs no maximum
+_DENSE_CELLS = 4_000_000  # above this, sums over vocabularies are scattered and not multiplied
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where each token's vocabulary lies in the logits: all coarse tokens first, then all fine ones.
+
+    `order` lists token numbers in that sequence; `sizes` and `starts` follow it.
+    """
+
+    order: np.ndarray  # (tokens,)
+    coarse: int  # how many of them are coarse
+    sizes: np.ndarray  # (tokens,)
+    starts: np.ndarray  # (tokens,) within the logits of the token's stage
+    parent: np.ndarray  # (fine tokens,) place of the coarse token in `order`
+    first_bin: np.ndarray  # (fine tokens,) coarse values from here on have a fine value
+
+    @staticmethod
+    def of(codec: TableCodec) -> Layout:
+        """The layout of a codec's tokens."""
+        fine_of = np.array(codec.fine_of)
+        order = np.concatenate([np.flatnonzero(fine_of < 0), np.flatnonzero(fine_of >= 0)])
+        coarse = int((fine_of < 0).sum())
+        sizes = np.array(codec.vocabulary)[order]
+        starts = np.concatenate([np.cumsum(part) - part for part in (sizes[:coarse], sizes[coarse:])])
+        place = np.argsort(order)
+        parents = fine_of[order[coarse:]]
+        columns = [codec.columns[codec.owner[token]] for token in parents]
+        first_bin = [1 + len(column.spikes) for column in columns if isinstance(column, NumberColumn)]
+        return Layout(order, coarse, sizes, starts, place[parents], np.array(first_bin, dtype=np.int64))
+
+    def places(self, stage: Stage) -> slice:
+        """The places of a stage's tokens in `order`."""
+        return slice(0, self.coarse) if stage == "coarse" else slice(self.coarse, len(self.order))
+
+
+class NumberFeatures(nn.Module):
+    """Numbers enter as numbers: normal quantile, standardised value and learned waves of each known numeric column.
+
+    Shape: tokens (batch, tokens) -> (batch, numeric columns * (3 + 2 * PERIODS)); zeros where the number is unknown.
+    """
+
+    coarse: Tensor
+    fine: Tensor
+    has_fine: Tensor
+    start: Tensor
+    stride: Tensor
+    table: Tensor
+
+    def __init__(self, codec: TableCodec, layout: Layout, generator: torch.Generator) -> None:
+        super().__init__()
+        inputs, place = codec.numeric_inputs, np.argsort(layout.order)
+        self.columns = len(inputs.coarse)
+        self.register_buffer("coarse", torch.from_numpy(place[inputs.coarse]), persistent=False)
+        fine = np.where(inputs.fine >= 0, place[inputs.fine], place[inputs.coarse])
+        self.register_buffer("fine", torch.from_numpy(fine), persistent=False)
+        self.register_buffer("has_fine", torch.from_numpy(inputs.fine >= 0), persistent=False)
+        self.register_buffer("start", torch.from_numpy(inputs.start), persistent=False)
+        self.register_buffer("stride", torch.from_numpy(inputs.stride), persistent=False)
+        self.register_buffer("table", torch.from_numpy(inputs.table), persistent=False)
+        scale = 2.0 ** torch.linspace(-1, 3, PERIODS)
+        self.frequencies = nn.Parameter(scale * (1 + 0.1 * torch.randn(self.columns, PERIODS, generator=generator)))
+
+    @property
+    def width(self) -> int:
+        """Features in all."""
+        return self.columns * (3 + 2 * PERIODS)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        coarse = tokens[:, self.coarse].clamp(min=0)  # hidden: as missing, whose features are zeros
+        fine = tokens[:, self.fine]
+        unknown = (fine == HIDDEN) | ~self.has_fine
+        fine = torch.where(unknown, self.stride - 1, fine)
+        features = self.table[self.start + coarse * self.stride + fine]  # (batch, columns, 3)
+        angle = features[..., :1] * self.frequencies  # (batch, columns, PERIODS)
+        waves = torch.cat([angle.sin(), angle.cos()], dim=-1) * features[..., 2:]
+        return torch.cat([features, waves], dim=-1).flatten(1)
+
+
+class Block(nn.Module):
+    """A residual layer: norm, two linear maps, dropout from the step's own generator. Shape: (batch, width) -> same."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, width), nn.Linear(width, width)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        hidden = nn.functional.silu(self.up(self.norm(x)))
+        if generator is not None and self.dropout:
+            kept = torch.rand(hidden.shape, generator=generator, device=hidden.device) >= self.dropout
+            hidden = hidden * kept / (1 - self.dropout)
+        return x + self.down(hidden)
+
+
+class Denoiser(nn.Module):
+    """Predicts every hidden token from those that are known.
+
+    Shape: tokens (batch, tokens) in the order of the layout, -1 where hidden -> (batch, width); `logits` makes
+    (batch, vocabulary) of that for one stage.
+    """
+
+    hidden_token: Tensor
+    offsets: Tensor
+
+    def __init__(
+        self, codec: TableCodec, *, width: int, blocks: int, embedding: int, dropout: float, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.layout = layout = Layout.of(codec)
+        sizes = torch.from_numpy(layout.sizes) + 1  # the last of each is "hidden"
+        self.register_buffer("hidden_token", torch.from_numpy(layout.sizes), persistent=False)
+        self.register_buffer("offsets", sizes.cumsum(0) - sizes, persistent=False)
+        self.embed = nn.Embedding(int(sizes.sum()), embedding)
+        self.numbers = NumberFeatures(codec, layout, generator)
+        self.into = nn.Linear(len(sizes) * embedding + self.numbers.width, width)
+        self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        parts: dict[Stage, int] = {s: int(layout.sizes[layout.places(s)].sum()) for s in ("coarse", "fine")}
+        self.heads = nn.ModuleDict({stage: nn.Linear(width, size) for stage, size in parts.items() if size})
+        self._initialise(generator)
+
+    def _initialise(self, generator: torch.Generator) -> None:
+        """Draw all weights from the generator: torch's own initialisation uses the global one."""
+        with torch.no_grad():
+            self.embed.weight.normal_(0, 0.5, generator=generator)
+            for module in self.modules():
+                if isinstance(module, nn.Linear):
+                    module.weight.normal_(0, module.in_features**-0.5, generator=generator)
+                    module.bias.zero_()
+            for block in self.blocks:
+                block.down.weight.mul_(0.1)  # type: ignore[union-attr, operator]
+            for head in self.heads.values():
+                head.weight.mul_(0.1)  # type: ignore[union-attr, operator]
+
+    def start_from(self, marginals: dict[Stage, np.ndarray]) -> None:
+        """Set the output biases to the log marginals of train. Shape: (vocabulary of the stage,) each."""
+        with torch.no_grad():
+            for stage, shares in marginals.items():
+                if stage in self.heads:
+                    self.heads[stage].bias.copy_(torch.from_numpy(np.log(shares)))  # type: ignore[union-attr, operator]
+
+    def forward(self, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        indices = torch.where(tokens == HIDDEN, self.hidden_token, tokens) + self.offsets
+        x = self.into(torch.cat([self.embed(indices).flatten(1), self.numbers(tokens)], dim=1))
+        for block in self.blocks:
+            x = block(x, generator)
+        return self.norm(x)
+
+    def logits(self, x: Tensor, stage: Stage) -> Tensor:
+        """Shape: (batch, width) -> (batch, vocabulary of the stage)."""
+        return _CAP * torch.tanh(self.heads[stage](x) / _CAP)
+
+    def token_logits(self, x: Tensor, place: int) -> Tensor:
+        """Logits of one token alone. Shape: (batch, width) -> (batch, its vocabulary)."""
+        stage: Stage = "coarse" if place < self.layout.coarse else "fine"
+        start = int(self.layout.starts[place])
+        rows = slice(start, start + int(self.layout.sizes[place]))
+        head = self.heads[stage]
+        return _CAP * torch.tanh(nn.functional.linear(x, head.weight[rows], head.bias[rows]) / _CAP)  # type: ignore[index, arg-type]
+
+
+class StageLoss(nn.Module):
+    """Cross-entropy of a stage's hidden tokens. Shape: logits (batch, vocabulary), tokens (batch, tokens of the stage),
+    weights (batch, tokens of the stage) -> scalar, the mean over rows of weighted sums.
+    """
+
+    starts: Tensor
+    segment: Tensor
+    members: Tensor
+
+    def __init__(self, layout: Layout, stage: Stage) -> None:
+        super().__init__()
+        places = layout.places(stage)
+        self.register_buffer("starts", torch.from_numpy(layout.starts[places]), persistent=False)
+        segment = torch.from_numpy(np.repeat(np.arange(len(layout.sizes[places])), layout.sizes[places]))
+        self.register_buffer("segment", segment, persistent=False)
+        self.dense = len(segment) * len(layout.sizes[places]) <= _DENSE_CELLS
+        if self.dense:
+            self.register_buffer("members", torch.eye(len(layout.sizes[places]))[segment], persistent=False)
+
+    def forward(self, logits: Tensor, tokens: Tensor, weights: Tensor) -> Tensor:
+        scores = logits.float().exp()
+        if self.dense:
+            sums = scores @ self.members
+        else:
+            sums = torch.zeros(tokens.shape, device=scores.device).index_add(1, self.segment, scores)
+        chosen = logits.float().gather(1, tokens + self.starts)
+        return ((sums.log() - chosen) * weights).sum() / len(tokens)
+
+
+def hide(eligible: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Choose what to hide: for each row a uniform number of tokens, spread evenly over the batch, then which ones.
+
+    Shape: eligible (batch, tokens) boolean -> hidden (batch, tokens) boolean, and weights (batch, tokens) that make
+    the weighted loss an unbiased estimate of the likelihood bound, per token.
+    """
+    batch, tokens = eligible.shape
+    device = eligible.device
+    shift = torch.rand(1, generator=generator, device=device)
+    grid = (torch.arange(batch, device=device) / batch + shift) % 1  # low discrepancy: one in each 1/batch
+    count = (1 + (grid * tokens).long()).clamp(max=tokens)[:, None]
+    ranks = torch.rand(batch, tokens, generator=generator, device=device).argsort(1).argsort(1)
+    hidden = (ranks < count) & eligible
+    return hidden, hidden / count
