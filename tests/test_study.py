@@ -27,8 +27,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     invented_patients(400).to_csv(folder / "p.csv", index=False)
     (folder / "study.yaml").write_text(STUDY)
-    done = start(folder, "whole").wait()
-    assert done in (0, 3, 4)
+    process = start(folder, "whole")
+    _, errors = process.communicate()
+    assert process.returncode in (0, 3, 4), errors
     return folder
 
 

@@ -6,14 +6,13 @@ Licence of the generator: Apache-2.0. Network and loss are in `denoiser`, the lo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from synthgen.data import Backend, TableData, assemble
 from synthgen.errors import DataError, UsageError
@@ -21,9 +20,11 @@ from synthgen.generators import training
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.conditions import conditions, restore_numbers
-from synthgen.generators.denoiser import HIDDEN, Denoiser, Layout, Stage, StageLoss, hide
+from synthgen.generators.copula import Copula
+from synthgen.generators.denoiser import HIDDEN, Denoiser, Layout
+from synthgen.generators.objective import Objective, marginals
 from synthgen.generators.sampling import sample_tokens
-from synthgen.protocols import Run
+from synthgen.protocols import Progress, Run
 from synthgen.rng import Seed
 
 if TYPE_CHECKING:
@@ -31,9 +32,12 @@ if TYPE_CHECKING:
 
     from synthgen.schema import TableSchema
 
+Phase = Literal["pretraining", "training"]
+
 FEW_PATIENTS = 50
+_PRETRAINING_ROWS, _PRETRAINING_COLUMNS = 10_000, 150  # the correlations of more columns take the copula too long
+_PRETRAINING_SHARE = 0.3  # of the time budget, or of the steps
 _VALIDATION_ROWS = 2_000  # at most; and a tenth of the patients at most
-_EVALUATION_CELLS = 30_000  # tokens looked at in one evaluation, by repeating small validation slices
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,9 @@ class _Fitted:
 class TableDiffusion:
     """Order-agnostic masked diffusion over the codec's tokens, with an MLP: settings, and state after `fit`.
 
+    Small cohorts first learn rows of a Gaussian copula of themselves, which has seen marginals and correlations only,
+    and then the records, until these are learned by heart faster than they teach.
+
     >>> from synthgen.datasets import load
     >>> generator = TableDiffusion(max_steps=20).fit(load("gbsg2"), seed=1)
     >>> synthetic = generator.sample(100, seed=2, where={"menostat": "Post"})
@@ -70,10 +77,11 @@ class TableDiffusion:
     embedding: int | None = None  # numbers per token; None: 16 below 5,000 patients or above 40 tokens, else 32
     dropout: float | None = None  # None: 0.3 below 1,000 patients, 0.2 below 5,000, else 0
     batch: int | None = None  # rows per step; None: 256 below 5,000 patients, else 512, or 4,096 on a GPU
-    learning_rate: float | None = None  # peak of the schedule; None: 5e-4, 1e-3 or 3e-3, as for the width
+    learning_rate: float | None = None  # peak of the schedule; None: 2e-4, 1e-3 or 3e-3, as for the width
     weight_decay: float | None = None  # None: 0.1 below 5,000 patients, else 1e-4
     patience: int = 8  # evaluations (of 40) without a better validation loss before stopping
-    memorisation_gap: float = 0.05  # stop when the ratio of validation to train loss has grown by so much
+    memorisation_gap: float | None = None  # stop at this growth of validation/train loss; None: .01 or (plain) .05
+    pretraining_rows: int | None = None  # rows of a copula to learn first; None: 10,000 below 5,000 patients, else 0
     checkpoint_seconds: float = 30.0  # between checkpoints, where the run has a folder
     threads: int | None = None  # torch threads; None: as torch is set
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is one
@@ -100,25 +108,18 @@ class TableDiffusion:
         _refuse_small(train, self.force)
         codec = TableCodec.fit(train, seed=seed.child("codec"))
         settings = self._resolved(train.patient_count, codec)
-        device = torch.device(settings.device)
-        tokens = torch.from_numpy(codec.encode(train)[:, Layout.of(codec).order].astype(np.int32)).to(device)
+        tokens = settings._tokens(codec, train)
         held = _validation_rows(train, seed.child("validation"))
-        network = settings._network(codec, seed.child("network")).to(device)
-        network.start_from(_marginals(tokens[~held], network.layout))
-        objective = _Objective(network.layout, tokens[~held], tokens[held], seed.child("evaluation")).to(device)
+        network = settings._network(codec, seed.child("network")).to(tokens.device)
+        network.start_from(marginals(tokens[~held], network.layout))
         fingerprint = train.fingerprint()
-        identity = {"generator": self.name, "train": fingerprint, "settings": settings._network_settings()}
+        learn = settings._learner(network, tokens[held], fingerprint, seed)
         with training.threads(self.threads):
-            outcome = training.train(
-                network,
-                objective,
-                objective.evaluate,
-                rows=int((~held).sum()),
-                recipe=settings._recipe(int((~held).sum())),
-                seed=seed.child("training"),
-                run=run,
-                identity=identity,
-            )
+            if settings.pretraining_rows:
+                prior = Copula().fit(train.take(~held), seed=seed.child("copula"))
+                drawn = prior.sample(settings.pretraining_rows, seed=seed.child("copula", "rows"))
+                learn(settings._tokens(codec, drawn), "pretraining", _within(run, "pretraining"))
+            outcome = learn(tokens[~held], "training", run)
         facts = {**outcome.to_json(), "network": settings._network_settings(), "validation_rows": int(held.sum())}
         facts["parameters"] = sum(p.numel() for p in network.parameters())
         facts["folded"] = {name: dataclasses.asdict(f) for name, f in codec.folded.items()}
@@ -216,14 +217,43 @@ class TableDiffusion:
         tier, device = int(np.searchsorted((5_000, 20_000), patients, side="right")), _device(self.device)
         chosen = {
             "width": (128, 256, 512)[tier],
-            "learning_rate": (5e-4, 1e-3, 3e-3)[tier],
+            "learning_rate": (2e-4, 1e-3, 3e-3)[tier],
             "embedding": 16 if tier == 0 or len(codec.vocabulary) > 40 else 32,
             "dropout": 0.3 if patients < 1_000 else (0.2, 0.0, 0.0)[tier],
             "batch": 256 if tier == 0 else 512 if device == "cpu" else 4_096,
             "weight_decay": (0.1, 1e-4, 1e-4)[tier],
+            "pretraining_rows": _PRETRAINING_ROWS if tier == 0 and len(codec.names) <= _PRETRAINING_COLUMNS else 0,
         }
+        pretrains = chosen["pretraining_rows"] if self.pretraining_rows is None else self.pretraining_rows
+        chosen["memorisation_gap"] = 0.01 if pretrains else 0.05
         unset = {name: value for name, value in chosen.items() if getattr(self, name) is None}
         return dataclasses.replace(self, device=device, **unset)  # type: ignore[arg-type]
+
+    def _tokens(self, codec: TableCodec, data: TableData) -> torch.Tensor:
+        """The table's tokens, coarse before fine, on the device. Shape: -> (rows, tokens) int32."""
+        tokens = codec.encode(data)[:, Layout.of(codec).order].astype(np.int32)
+        return torch.from_numpy(tokens).to(torch.device(self.device))
+
+    def _learner(
+        self, network: Denoiser, held: torch.Tensor, fingerprint: str, seed: Seed
+    ) -> Callable[[torch.Tensor, Phase, Run], training.Training]:
+        """A function that trains the network on tokens, judged by the patients set aside from train."""
+        identity = {"generator": self.name, "train": fingerprint, "settings": self._network_settings()}
+
+        def learn(tokens: torch.Tensor, phase: Phase, run: Run) -> training.Training:
+            objective = Objective(network.layout, tokens, held, seed.child("evaluation")).to(tokens.device)
+            return training.train(
+                network,
+                objective,
+                objective.evaluate,
+                rows=len(tokens),
+                recipe=self._recipe(len(tokens), phase),
+                seed=seed.child(phase),
+                run=run,
+                identity=identity,
+            )
+
+        return learn
 
     def _network_settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("width", "blocks", "embedding", "dropout")}
@@ -232,77 +262,20 @@ class TableDiffusion:
         with torch.random.fork_rng(devices=[]):  # layers draw initial weights from the global state, then from ours
             return Denoiser(codec, **self._network_settings(), generator=seed.torch())
 
-    def _recipe(self, rows: int) -> training.Recipe:
+    def _recipe(self, rows: int, phase: Phase) -> training.Recipe:
+        """Pretraining takes its share of the budget, at the learning rate of large tables: its rows are no patients."""
+        first = phase == "pretraining"
+        share = _PRETRAINING_SHARE if first else 1 - _PRETRAINING_SHARE if self.pretraining_rows else 1.0
         return training.Recipe(
-            max_seconds=self.max_seconds,
-            max_steps=self.max_steps,
-            batch=min(self.batch or rows, max(16, rows // 4)),
-            learning_rate=self.learning_rate or 3e-3,
-            weight_decay=self.weight_decay or 0.0,
+            max_seconds=self.max_seconds * share,
+            max_steps=None if self.max_steps is None else max(1, round(self.max_steps * share)),
+            batch=min(512, rows) if first else min(self.batch or rows, max(16, rows // 4)),
+            learning_rate=3e-3 if first else self.learning_rate or 3e-3,
+            weight_decay=1e-4 if first else self.weight_decay or 0.0,
             patience=self.patience,
-            memorisation_gap=self.memorisation_gap,
+            memorisation_gap=1e9 if first else self.memorisation_gap or 0.05,
             checkpoint_seconds=self.checkpoint_seconds,
         )
-
-
-class _Objective(nn.Module):
-    """The loss of a batch, and of the validation slice beside as many train rows, per token."""
-
-    first_bin: Tensor
-    parent: Tensor
-
-    def __init__(self, layout: Layout, tokens: Tensor, held: Tensor, seed: Seed) -> None:
-        super().__init__()
-        self.layout, self.seed, self.tokens = layout, seed, tokens
-        self.losses = nn.ModuleDict({"coarse": StageLoss(layout, "coarse"), "fine": StageLoss(layout, "fine")})
-        repeats = max(1, _EVALUATION_CELLS // max(1, held.numel()))
-        pick = torch.randperm(len(tokens), generator=seed.child("rows").torch())[: len(held)]
-        self.slices = [part.repeat(repeats, 1) for part in (held, tokens[pick.to(tokens.device)])]
-        first, parent = torch.from_numpy(layout.first_bin), torch.from_numpy(layout.parent)
-        self.register_buffer("first_bin", first, persistent=False)
-        self.register_buffer("parent", parent, persistent=False)
-
-    def forward(self, network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """The two stages share a batch in proportion to their tokens."""
-        tokens = self.tokens[rows].long()
-        fine = len(self.layout.order) - self.layout.coarse
-        split = len(tokens) - len(tokens) * fine // len(self.layout.order)
-        split = min(split, len(tokens) - 1) if fine else len(tokens)
-        return self._loss(network, tokens[:split], tokens[split:], generator, generator)
-
-    def evaluate(self, network: nn.Module) -> tuple[Tensor, Tensor]:
-        """On fixed masks and without dropout: validation loss, train loss."""
-        losses = []
-        for rows in self.slices:
-            generator = self.seed.child("masks").torch(rows.device.type)
-            parts = rows.split(4_096)
-            values = [self._loss(network, part.long(), part.long(), generator, None) * len(part) for part in parts]
-            losses.append(torch.stack(values).sum() / len(rows))
-        return losses[0], losses[1]
-
-    def _loss(
-        self, network: nn.Module, first: Tensor, second: Tensor, masks: torch.Generator, dropout: torch.Generator | None
-    ) -> Tensor:
-        """Nats per token: coarse tokens from the first rows, fine ones from the second."""
-        coarse, total = self.layout.coarse, len(self.layout.order)
-        hidden, weights = hide(torch.ones_like(first[:, :coarse], dtype=torch.bool), masks)
-        seen = torch.cat([first[:, :coarse].masked_fill(hidden, HIDDEN), torch.full_like(first[:, coarse:], HIDDEN)], 1)
-        if total > coarse:
-            binned = second[:, self.parent] >= self.first_bin
-            fine_hidden, fine_weights = hide(binned, masks)
-            seen_second = torch.cat([second[:, :coarse], second[:, coarse:].masked_fill(fine_hidden, HIDDEN)], 1)
-            seen = torch.cat([seen, seen_second])
-        x = network(seen, dropout)
-        loss = self._stage(network, "coarse", x[: len(first)], first[:, :coarse], weights) * coarse
-        if total > coarse:
-            loss = loss + self._stage(network, "fine", x[len(first) :], second[:, coarse:], fine_weights) * (
-                total - coarse
-            )
-        return loss / total
-
-    def _stage(self, network: nn.Module, stage: Stage, x: Tensor, tokens: Tensor, weights: Tensor) -> Tensor:
-        value: Tensor = self.losses[stage](network.logits(x, stage), tokens, weights)  # type: ignore[operator]
-        return value
 
 
 def _clamped(codec: TableCodec, fixed: pd.DataFrame, n: int) -> np.ndarray:
@@ -313,18 +286,13 @@ def _clamped(codec: TableCodec, fixed: pd.DataFrame, n: int) -> np.ndarray:
     return tokens
 
 
-def _marginals(tokens: Tensor, layout: Layout) -> dict[Stage, np.ndarray]:
-    """Smoothed shares of each value of each token, in the order of the logits."""
-    values = tokens.cpu().numpy()
-    shares = []
-    for place, size in enumerate(layout.sizes):
-        counts = np.bincount(values[:, place], minlength=size) + 0.1
-        shares.append((counts / counts.sum()).astype(np.float32))
-    empty = np.zeros(0, dtype=np.float32)
-    return {
-        "coarse": np.concatenate(shares[: layout.coarse]),
-        "fine": np.concatenate([empty, *shares[layout.coarse :]]),
-    }
+def _within(run: Run, phase: Phase) -> Run:
+    """The run of an earlier phase: its own checkpoint folder, its own name in progress."""
+
+    def progress(event: Progress) -> None:
+        run.progress(dataclasses.replace(event, stage=phase))
+
+    return dataclasses.replace(run, folder=run.folder and run.folder / phase, progress=progress)
 
 
 def _validation_rows(train: TableData, seed: Seed) -> np.ndarray:

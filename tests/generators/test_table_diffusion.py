@@ -43,7 +43,7 @@ def law() -> TableData:
 
 @pytest.fixture(scope="module")
 def fitted(law) -> TableDiffusion:
-    return TableDiffusion(max_steps=1_000, width=64, threads=1, dropout=0.0, learning_rate=3e-3).fit(law, seed=1)
+    return TableDiffusion(max_steps=1_000, threads=1).fit(law, seed=1)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,90 @@
+"""What does the masked diffusion minimise? Its loss on a batch of tokens, and on the validation slice.
+
+Source: Austin et al. 2021 (arXiv:2107.03006), the absorbing-state case; Shi et al. 2024 (arXiv:2406.04329) for the
+weights.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from synthgen.generators.denoiser import HIDDEN, Layout, Stage, StageLoss, hide
+from synthgen.rng import Seed
+
+EVALUATION_CELLS = 30_000  # tokens looked at in one evaluation, by repeating small validation slices
+
+
+class Objective(nn.Module):
+    """The loss of a batch, and of the validation slice beside as many train rows, per token."""
+
+    first_bin: Tensor
+    parent: Tensor
+
+    def __init__(self, layout: Layout, tokens: Tensor, held: Tensor, seed: Seed) -> None:
+        super().__init__()
+        self.layout, self.seed, self.tokens = layout, seed, tokens
+        self.losses = nn.ModuleDict({"coarse": StageLoss(layout, "coarse"), "fine": StageLoss(layout, "fine")})
+        repeats = max(1, EVALUATION_CELLS // max(1, held.numel()))
+        pick = torch.randperm(len(tokens), generator=seed.child("rows").torch())[: len(held)]
+        self.slices = [part.repeat(repeats, 1) for part in (held, tokens[pick.to(tokens.device)])]
+        first, parent = torch.from_numpy(layout.first_bin), torch.from_numpy(layout.parent)
+        self.register_buffer("first_bin", first, persistent=False)
+        self.register_buffer("parent", parent, persistent=False)
+
+    def forward(self, network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """The two stages share a batch in proportion to their tokens."""
+        tokens = self.tokens[rows].long()
+        fine = len(self.layout.order) - self.layout.coarse
+        split = len(tokens) - len(tokens) * fine // len(self.layout.order)
+        split = min(split, len(tokens) - 1) if fine else len(tokens)
+        return self._loss(network, tokens[:split], tokens[split:], generator, generator)
+
+    def evaluate(self, network: nn.Module) -> tuple[Tensor, Tensor]:
+        """On fixed masks and without dropout: validation loss, train loss."""
+        losses = []
+        for rows in self.slices:
+            generator = self.seed.child("masks").torch(rows.device.type)
+            parts = rows.split(4_096)
+            values = [self._loss(network, part.long(), part.long(), generator, None) * len(part) for part in parts]
+            losses.append(torch.stack(values).sum() / len(rows))
+        return losses[0], losses[1]
+
+    def _loss(
+        self, network: nn.Module, first: Tensor, second: Tensor, masks: torch.Generator, dropout: torch.Generator | None
+    ) -> Tensor:
+        """Nats per token: coarse tokens from the first rows, fine ones from the second."""
+        coarse, total = self.layout.coarse, len(self.layout.order)
+        hidden, weights = hide(torch.ones_like(first[:, :coarse], dtype=torch.bool), masks)
+        seen = torch.cat([first[:, :coarse].masked_fill(hidden, HIDDEN), torch.full_like(first[:, coarse:], HIDDEN)], 1)
+        if total > coarse:
+            binned = second[:, self.parent] >= self.first_bin
+            fine_hidden, fine_weights = hide(binned, masks)
+            seen_second = torch.cat([second[:, :coarse], second[:, coarse:].masked_fill(fine_hidden, HIDDEN)], 1)
+            seen = torch.cat([seen, seen_second])
+        x = network(seen, dropout)
+        loss = self._stage(network, "coarse", x[: len(first)], first[:, :coarse], weights) * coarse
+        if total > coarse:
+            loss = loss + self._stage(network, "fine", x[len(first) :], second[:, coarse:], fine_weights) * (
+                total - coarse
+            )
+        return loss / total
+
+    def _stage(self, network: nn.Module, stage: Stage, x: Tensor, tokens: Tensor, weights: Tensor) -> Tensor:
+        value: Tensor = self.losses[stage](network.logits(x, stage), tokens, weights)  # type: ignore[operator]
+        return value
+
+
+def marginals(tokens: Tensor, layout: Layout) -> dict[Stage, np.ndarray]:
+    """Smoothed shares of each value of each token, in the order of the logits."""
+    values = tokens.cpu().numpy()
+    shares = []
+    for place, size in enumerate(layout.sizes):
+        counts = np.bincount(values[:, place], minlength=size) + 0.1
+        shares.append((counts / counts.sum()).astype(np.float32))
+    empty = np.zeros(0, dtype=np.float32)
+    return {
+        "coarse": np.concatenate(shares[: layout.coarse]),
+        "fine": np.concatenate([empty, *shares[layout.coarse :]]),
+    }
