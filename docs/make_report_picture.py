@@ -10,7 +10,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--hide-scrollbars",
+)
 
 report = Path(sys.argv[1]).resolve()
 picture = Path(__file__).with_name("report.png").resolve()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthgen import registry
-from synthgen.errors import DataError, EnvironmentProblem, NotAssessable, UsageError
+from synthgen.errors import DataError, EnvironmentProblem, Interrupted, NotAssessable, UsageError
 from synthgen.findings import Decision, Finding, Measurement, finding_from_json, findings_html, to_json
 from synthgen.policy import Policy, decide, judge_all, load_policy, not_run
 from synthgen.protocols import Check, Evidence, Progress, Run
@@ -180,6 +180,18 @@ def audit(
     )
 
 
+def require_patients(data: TableData, name: str) -> None:
+    """Stop early, before hours of training, where no check could answer anything.
+
+    Raises:
+        DataError: fewer than 20 patients.
+    """
+    if data.patient_count < MINIMUM_PATIENTS:
+        raise DataError(
+            f"too few patients: {name} has {data.patient_count}, and an audit needs at least {MINIMUM_PATIENTS}"
+        )
+
+
 def versions() -> dict[str, str]:
     """Versions of synthgen, Python and the libraries that shape results."""
     packages = ("synthgen-health", "numpy", "pandas", "scikit-learn", "scipy", "torch")
@@ -191,6 +203,8 @@ def _run_checks(names: list[str], evidence: Evidence, policy: Policy, seed: Seed
     reasons: dict[str, str] = {}
     questions: dict[str, str] = {}
     for done, name in enumerate(names):
+        if run.stop():
+            raise Interrupted(f"stopped after {done} of {len(names)} checks; a resumed run audits again")
         run.progress(Progress(f"check {name}", done, len(names)))
         check: Check = registry.create("checks", name)
         questions[name] = check.question
@@ -225,9 +239,8 @@ def _evidence(train: Any, holdout: Any, synthetic: Any) -> Evidence:
     train = train if isinstance(train, TableData) else read(train)
     holdout = _aligned(holdout, train, "holdout")
     synthetic = _aligned(synthetic, train, "synthetic")
-    for name, data in (("train", train), ("holdout", holdout)):
-        if data.patient_count < MINIMUM_PATIENTS:
-            raise DataError(f"{name} has {data.patient_count} patients; an audit needs at least {MINIMUM_PATIENTS}")
+    require_patients(train, "train")
+    require_patients(holdout, "holdout")
     if len(synthetic) == 0:
         raise DataError("the synthetic table has no rows")
     if not train.schema.learned:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from synthgen import registry
-from synthgen.auditing import Audit, audit, versions
+from synthgen.auditing import Audit, audit, require_patients, versions
 from synthgen.config import Study
 from synthgen.data import TableData
 from synthgen.errors import DataError, EnvironmentProblem, UsageError
@@ -68,7 +68,10 @@ def read_study_data(study: Study) -> tuple[TableData, TableData]:
     cohort = read(
         data.table, schema=data.table_schema, target=data.target, patient=data.patient, encoding=data.encoding
     )
-    return cohort.split_by_patient(holdout=study.split.holdout, seed=study.seed)
+    train, holdout = cohort.split_by_patient(holdout=study.split.holdout, seed=study.seed)
+    require_patients(train, "train")
+    require_patients(holdout, "holdout")
+    return train, holdout
 
 
 def plan_study(study: Study, *, data: tuple[TableData, TableData] | None = None) -> Plan:
@@ -148,7 +151,8 @@ def _generator(study: Study) -> Generator:
 
 
 def _fitted(generator: Generator, train: TableData, model: Path, *, seed: Seed, run: Run) -> Generator:
-    if run.resume and (model / "manifest.json").exists():
+    pickled = getattr(generator, "needs_trust", False)  # trained again rather than trusted
+    if run.resume and (model / "manifest.json").exists() and not pickled:
         return type(generator).load(model)
     run.progress(Progress("fit", 0, 1))
     fitted = generator.fit(train, seed=seed, run=run)

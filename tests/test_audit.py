@@ -140,7 +140,7 @@ def test_synthetic_tables_that_do_not_fit(small, change, message):
 
 def test_too_few_patients():
     train, holdout = read(invented_patients(40)).split_by_patient(holdout=0.3, seed=0)
-    with pytest.raises(DataError, match="holdout has 12 patients"):
+    with pytest.raises(DataError, match="holdout has 12"):
         audit(train=train, holdout=holdout, synthetic=train, seed=0)
 
 

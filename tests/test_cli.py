@@ -205,9 +205,23 @@ def test_too_few_rows(run, tmp_path, monkeypatch, rows):
     monkeypatch.chdir(tmp_path)
     invented_patients(rows).to_csv("p.csv", index=False)
     (tmp_path / "study.yaml").write_text("data: {table: p.csv}\ngenerator: {name: diffusion}\n")
+    for arguments in (
+        ("run", "study.yaml", "-o", "R"),
+        ("fit", "p.csv", "--generator", "copula", "--seed", 1, "-o", "R"),
+    ):
+        code, _, err = run(*arguments)
+        assert code == 5
+        assert "patients" in err
+        assert not (tmp_path / "R").exists()
+
+
+def test_a_holdout_too_small_is_refused_before_training(run, patients_csv, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text("data: {table: patients.csv}\nsplit: {holdout: 0.05}\n")
     code, _, err = run("run", "study.yaml", "-o", "R")
     assert code == 5
-    assert "patients" in err
+    assert "holdout has 10" in err
+    assert not (tmp_path / "R").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -157,8 +157,10 @@ def _drawing(bars: Any) -> Callable[[Progress], None]:
         key = event.stage.split(" ")[0].removesuffix("s") if event.stage.startswith("check") else event.stage
         if key not in tasks:
             tasks[key] = bars.add_task(event.stage, total=event.total, figures="")
-        figures = "  ".join(f"{name} {value:.4g}" for name, value in list(event.metrics.items())[:3])
-        bars.update(tasks[key], completed=event.done, total=event.total, description=event.stage, figures=figures)
+        bars.update(tasks[key], completed=event.done, total=event.total, description=event.stage)
+        if event.metrics:
+            figures = (f"{name} {value:.4g}" for name, value in list(event.metrics.items())[:3])
+            bars.update(tasks[key], figures="  ".join(figures))
 
     return progress
 

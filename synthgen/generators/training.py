@@ -148,6 +148,7 @@ def train(
         if time.monotonic() - saved_at > recipe.checkpoint_seconds:
             _checkpoint(state, run, key)
             saved_at = time.monotonic()
+    run.progress(Progress("training", state.step, state.step))  # done, also where it stopped early
     _checkpoint(state, run, key)
     _copy(state.parameters, state.best)
     return _summary(state, recipe)
