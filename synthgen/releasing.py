@@ -101,6 +101,9 @@ def _audited(audit: Audit, data: TableData) -> TableData:
         raise ReleaseRefused(
             f"the decision is {audit.decision.outcome} under policy {audit.policy['name']!r}: {reasons}"
         )
+    unmet = [finding.check for finding in audit.findings if finding.required and finding.verdict != "PASS"]
+    if unmet:
+        raise ReleaseRefused(f"the record contradicts itself: it says RELEASE, but did not pass {', '.join(unmet)}")
     order = {str(column["name"]): place for place, column in enumerate(audit.columns)}
     unknown = [name for name in data.schema.names if name not in order]
     if unknown:

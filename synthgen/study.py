@@ -17,7 +17,7 @@ from synthgen.config import Study
 from synthgen.data import TableData
 from synthgen.errors import DataError, EnvironmentProblem, UsageError
 from synthgen.io import read, write
-from synthgen.policy import load_policy
+from synthgen.policy import Policy, load_policy
 from synthgen.protocols import Generator, Progress, Run
 from synthgen.releasing import release
 from synthgen.report import write as write_report
@@ -112,10 +112,9 @@ def run_study(
         UsageError: the folder holds a run and `resume` is not set, or holds another study's run.
     """
     folder, run, seed = Path(folder), run or Run(), Seed(study.seed)
-    load_policy(study.policy)
-    generator = _generator(study)
+    policy, generator = load_policy(study.policy), _generator(study)
     train, holdout = data or read_study_data(study)
-    _open_folder(folder, study, train, holdout, resume=resume)
+    _open_folder(folder, study, policy, train, holdout, resume=resume)
     run = replace(run, folder=folder / "checkpoints", resume=resume, progress=_recorded(folder, run.progress))
 
     generator = _fitted(generator, train, folder / "model", seed=seed.child("fit"), run=run)
@@ -126,7 +125,7 @@ def run_study(
         holdout=holdout,
         synthetic=synthetic,
         seed=seed.child("audit"),
-        policy=study.policy,
+        policy=policy,
         generator=generator_facts(generator, folder / "model"),
         run=run,
     )
@@ -169,10 +168,16 @@ def _sampled(generator: Generator, study: Study, train_rows: int, *, seed: Seed,
     return synthetic
 
 
-def _open_folder(folder: Path, study: Study, train: TableData, holdout: TableData, *, resume: bool) -> None:
-    """Begin a run folder, or make sure that the one being resumed is of the same study on the same data."""
+def _open_folder(
+    folder: Path, study: Study, policy: Policy, train: TableData, holdout: TableData, *, resume: bool
+) -> None:
+    """Begin a run folder, or make sure that the one being resumed is of the same study, policy and data.
+
+    The policy's hash is written before any result exists, so that thresholds cannot follow the results.
+    """
     manifest: Mapping[str, Any] = {
         "study": study.hash(),
+        "policy": {"name": policy.name, "hash": policy.hash},
         "fingerprints": {"train": train.fingerprint(), "holdout": holdout.fingerprint()},
         "seed": study.seed,
         "versions": versions(),
@@ -188,6 +193,8 @@ def _open_folder(folder: Path, study: Study, train: TableData, holdout: TableDat
             raise UsageError(
                 f"{folder.name!r} holds the run of another study; resume with the same study file and --set"
             )
+        if before["policy"] != manifest["policy"]:
+            raise UsageError("the policy was changed after the run had begun: begin a new run under the new policy")
         if before["fingerprints"] != manifest["fingerprints"]:
             raise DataError("the data are not those of the run being resumed: the table's fingerprint differs")
         return

@@ -125,6 +125,19 @@ def test_no_other_decision_releases(tmp_path, outcome):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("verdict", ["FAIL", "INCONCLUSIVE", "NOT_RUN"])
+def test_a_record_whose_decision_contradicts_its_findings_is_refused(tmp_path, verdict):
+    data = table()
+    audited = passed(data)
+    findings = tuple(
+        dataclasses.replace(f, verdict=verdict) if f.check == "membership" else f for f in audited.findings
+    )
+    edited = dataclasses.replace(audited, findings=findings)
+    with pytest.raises(ReleaseRefused, match=r"contradicts itself.*membership"):
+        release(edited, data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_other_data_than_the_audited_are_refused(tmp_path):
     data = table()
     changed = data.table.copy()
@@ -280,7 +293,11 @@ def test_no_planted_train_value_leaves_the_house(tmp_path):
     train, holdout, synthetic = (_cohort(seed, planted=seed == 1) for seed in (1, 2, 3))
     found = audit(train=train, holdout=holdout, synthetic=synthetic, seed=5, policy="internal")
     assert [f.check for f in found.findings if f.measurement], "some checks ran"
-    may_go = dataclasses.replace(found, decision=dataclasses.replace(found.decision, outcome="RELEASE"))
+    may_go = dataclasses.replace(
+        found,
+        decision=dataclasses.replace(found.decision, outcome="RELEASE"),
+        findings=tuple(dataclasses.replace(f, required=False) for f in found.findings),
+    )
     folder = release(may_go, synthetic, tmp_path / "out")
     for path in folder.iterdir():
         content = path.read_bytes()

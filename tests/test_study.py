@@ -102,6 +102,23 @@ def test_resuming_on_other_data_is_refused(folder):
     assert "fingerprint" in errors
 
 
+def test_thresholds_cannot_follow_the_results(folder):
+    """A run under a policy of one's own records its hash first; resuming under a changed file is refused."""
+    from synthgen.policy import policy_text
+
+    policy = folder / "mine.yaml"
+    policy.write_text(policy_text("public"))
+    command = ("--set", "policy=mine.yaml", "--set", "generator={name: independent}")
+    start(folder, "mine", *command).communicate()
+    kept = json.loads((folder / "mine" / "manifest.json").read_text())["policy"]
+    assert kept["hash"] == hashlib.sha256(policy.read_bytes()).hexdigest()
+    policy.write_text(policy_text("internal"))
+    process = start(folder, "mine", *command, "--resume")
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert "policy was changed" in errors
+
+
 def test_a_run_folder_holds_no_patient_and_no_path(folder):
     frame = invented_patients(400)
     forbidden = [*frame["patient_id"], str(folder)]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options.evidence_options
+@options.tables_options
 @options.policy_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds, equal audits.")
 @click.option(
@@ -26,19 +26,7 @@ if TYPE_CHECKING:
 @options.json_option
 @click.pass_context
 def audit(
-    context: click.Context,
-    train: Path,
-    holdout: Path,
-    synthetic: Path,
-    schema: Path | None,
-    target: str | None,
-    patient: str | None,
-    encoding: str | None,
-    policy: str,
-    seed: int,
-    output: Path,
-    force: bool,
-    as_json: bool,
+    context: click.Context, tables: options.Tables, policy: str, seed: int, output: Path, force: bool, as_json: bool
 ) -> None:
     """Attack and measure a synthetic table, whoever made it, and decide by a policy.
 
@@ -47,7 +35,7 @@ def audit(
     from synthgen.report import write
 
     options.require_absent(output / "audit.json", force=force)
-    result = _audit(train, holdout, synthetic, schema, target, patient, encoding, policy, seed, lambda _: True)
+    result = _audit(tables, policy=policy, seed=seed)
     result.save(output)
     report = write(result, output)
     if as_json:
@@ -59,29 +47,18 @@ def audit(
 
 
 @click.command()
-@options.evidence_options
+@options.tables_options
 @options.policy_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds, equal figures.")
 @options.json_option
-def validate(
-    train: Path,
-    holdout: Path,
-    synthetic: Path,
-    schema: Path | None,
-    target: str | None,
-    patient: str | None,
-    encoding: str | None,
-    policy: str,
-    seed: int,
-    as_json: bool,
-) -> None:
+def validate(tables: options.Tables, policy: str, seed: int, as_json: bool) -> None:
     """The validators alone: fidelity and utility, without attacks and without a decision."""
     from synthgen.auditing import PRIVACY_FAMILIES
 
     def wanted(name: str) -> bool:
         return name.split(".")[0] not in PRIVACY_FAMILIES
 
-    result = _audit(train, holdout, synthetic, schema, target, patient, encoding, policy, seed, wanted)
+    result = _audit(tables, policy=policy, seed=seed, only=wanted)
     if as_json:
         options.emit({"findings": result.to_json()["findings"]})
     else:
@@ -133,23 +110,22 @@ def report(audit: Path, output: Path | None, open_: bool) -> None:
         click.launch(str(path))
 
 
-def _audit(
-    train: Path,
-    holdout: Path,
-    synthetic: Path,
-    schema: Path | None,
-    target: str | None,
-    patient: str | None,
-    encoding: str | None,
-    policy: str,
-    seed: int,
-    only: Callable[[str], bool],
-) -> Audit:
+def _audit(tables: options.Tables, *, policy: str, seed: int, only: Callable[[str], bool] | None = None) -> Audit:
     from synthgen.auditing import audit as run_audit
     from synthgen.io import read
 
-    real = read(train, schema=schema, target=target, patient=patient, encoding=encoding, name="train")
-    sealed = read(holdout, schema=real.schema, encoding=encoding, name="holdout")
-    made = read(synthetic, schema=real.schema, encoding=encoding, partial=True, name="synthetic")
+    encoding = tables.encoding
+    train = read(
+        tables.train,
+        schema=tables.schema,
+        target=tables.target,
+        patient=tables.patient,
+        encoding=encoding,
+        name="train",
+    )
+    holdout = read(tables.holdout, schema=train.schema, encoding=encoding, name="holdout")
+    synthetic = read(tables.synthetic, schema=train.schema, encoding=encoding, partial=True, name="synthetic")
     with options.job() as job:
-        return run_audit(train=real, holdout=sealed, synthetic=made, seed=seed, policy=policy, only=only, run=job)
+        return run_audit(
+            train=train, holdout=holdout, synthetic=synthetic, seed=seed, policy=policy, only=only, run=job
+        )

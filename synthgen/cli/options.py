@@ -9,8 +9,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,8 +20,6 @@ from synthgen.protocols import Progress, Run
 
 if TYPE_CHECKING:
     from synthgen.auditing import Audit
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 COLOURS = {
     "PASS": "green",
@@ -43,20 +42,38 @@ policy_option = click.option(
 )
 
 
-def evidence_options(command: F) -> F:
-    """The three tables of an audit, and how to read them."""
+@dataclass(frozen=True)
+class Tables:
+    """Where the three tables of an audit are, and how to read them."""
+
+    train: Path
+    holdout: Path
+    synthetic: Path
+    schema: Path | None
+    target: str | None
+    patient: str | None
+    encoding: str | None
+
+
+def tables_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that name the tables of an audit; it gets them as one argument, `tables`."""
+    path = click.Path(path_type=Path)
     options = (
-        click.option(
-            "--train", required=True, type=click.Path(path_type=Path), help="What the generator learned from."
-        ),
-        click.option("--holdout", required=True, type=click.Path(path_type=Path), help="Patients nobody trained on."),
-        click.option("--synthetic", required=True, type=click.Path(path_type=Path), help="The table to be shared."),
-        click.option("--schema", type=click.Path(path_type=Path), help="Schema file; inferred from train when absent."),
+        click.option("--train", required=True, type=path, help="What the generator learned from."),
+        click.option("--holdout", required=True, type=path, help="Patients nobody trained on."),
+        click.option("--synthetic", required=True, type=path, help="The table to be shared."),
+        click.option("--schema", type=path, help="Schema file; inferred from train when absent."),
         click.option("--target", help="Column that a model would predict."),
         click.option("--patient", help="Column whose equal values are one patient."),
         encoding_option,
     )
-    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+    @functools.wraps(command)
+    def gathered(*arguments: Any, **values: Any) -> Any:
+        tables = Tables(**{f.name: values.pop(f.name) for f in fields(Tables)})
+        return command(*arguments, tables=tables, **values)
+
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), gathered)
 
 
 def say(text: str = "") -> None:
