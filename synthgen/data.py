@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from synthgen.errors import DataError
@@ -57,7 +58,7 @@ class TableData:
         """The canonical table without identifiers, free text and the patient column."""
         return self.table[[column.name for column in self.schema.learned]]
 
-    @property
+    @cached_property
     def patients(self) -> np.ndarray:
         """For each row, the number of its patient. Shape: (rows,) int64, dense from 0 in order of appearance."""
         import numpy as np

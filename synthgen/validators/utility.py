@@ -233,14 +233,12 @@ def _task(target: Column, distinct: int) -> Task:
 
 def _with_replacement(data: TableData, count: int, seed: Seed) -> TableData:
     """About so many rows of patients drawn with replacement."""
-    patients = data.patients
+    patients, known = data.patients, data.patient_count
     order = np.argsort(patients, kind="stable")
-    starts = np.searchsorted(patients[order], np.arange(data.patient_count + 1))
-    drawn, rows, generator = [], 0, seed.numpy()
-    while rows < count:
-        who = generator.integers(data.patient_count)
-        drawn.append(order[starts[who] : starts[who + 1]])
-        rows += len(drawn[-1])
+    starts = np.searchsorted(patients[order], np.arange(known + 1))
+    who = seed.numpy().integers(known, size=count)  # enough, since every patient has a row
+    who = who[: int(np.searchsorted(np.cumsum(np.diff(starts)[who]), count)) + 1]
+    drawn = [order[starts[patient] : starts[patient + 1]] for patient in who]
     return data.take(np.concatenate(drawn)[:count])
 
 
