@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 Backend = Literal["pandas", "polars", "pyarrow"]
 
@@ -146,6 +149,9 @@ def assemble(columns: Mapping[str, Any], schema: TableSchema, *, n: int, seed: S
     import pandas as pd
 
     synthetic = schema.synthetic()
+    texts = [column.name for column in schema.columns if column.name not in synthetic]
+    if texts:
+        log.warning("free text is never learned; dropped from the synthetic table: %s", ", ".join(texts))
     table = {}
     for column in synthetic.columns:
         if column.learned:

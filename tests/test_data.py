@@ -56,7 +56,7 @@ def test_fingerprint_sees_values_names_and_order_of_rows_not_files():
     assert read(frame.assign(age=[51, 60, 1])).fingerprint() != base
 
 
-def test_identifiers_are_minted_and_text_is_dropped():
+def test_identifiers_are_minted_and_text_is_dropped_with_a_notice(caplog):
     schema = TableSchema(
         (
             Column("patient", "identifier", roles=("patient",), dtype="int64"),
@@ -67,6 +67,7 @@ def test_identifiers_are_minted_and_text_is_dropped():
     )
     made = assemble({"age": [50.0, 61.0]}, schema, n=2, seed=Seed(1), backend="pandas")
     assert made.schema.names == ("patient", "visit", "age")
+    assert "dropped from the synthetic table: note" in caplog.text
     assert made.frame["patient"].dtype == "int64"
     assert made.frame["patient"].is_unique
     assert made.table["visit"].str.startswith("SYN-").all()
