@@ -75,12 +75,14 @@ class TableDiffusion:
     width: int | None = None  # units of each layer; None: 128 below 5,000 patients, 256 below 20,000, else 512
     blocks: int = 1  # residual blocks: shallow and wide learns most in a given time
     embedding: int | None = None  # numbers per token; None: 16 below 5,000 patients or above 40 tokens, else 32
-    dropout: float | None = None  # None: 0.3 below 1,000 patients, 0.2 below 5,000, else 0
+    dropout: float | None = None  # None: 0.3 below 1,000 patients, 0.2 below 5,000, 0.1 below 20,000, else 0
     batch: int | None = None  # rows per step; None: 256 below 5,000 patients, else 512, or 4,096 on a GPU
-    learning_rate: float | None = None  # peak of the schedule; None: 2e-4, 1e-3 or 3e-3, as for the width
-    weight_decay: float | None = None  # None: 0.1 below 5,000 patients, else 1e-4
+    learning_rate: float | None = None  # peak of the schedule; None: 2e-4, 3e-4 or 3e-3, as for the width
+    weight_decay: float | None = None  # None: 0.1 below 20,000 patients, else 1e-4
     patience: int = 8  # evaluations (of 40) without a better validation loss before stopping
-    memorisation_gap: float | None = None  # stop at this growth of validation/train loss; None: .01 or (plain) .05
+    memorisation_gap: float | None = (
+        None  # stop at this growth of validation/train loss; None: .01 to .1, as for the width
+    )
     pretraining_rows: int | None = None  # rows of a copula to learn first; None: 10,000 below 5,000 patients, else 0
     checkpoint_seconds: float = 30.0  # between checkpoints, where the run has a folder
     threads: int | None = None  # torch threads; None: as torch is set
@@ -217,15 +219,15 @@ class TableDiffusion:
         tier, device = int(np.searchsorted((5_000, 20_000), patients, side="right")), _device(self.device)
         chosen = {
             "width": (128, 256, 512)[tier],
-            "learning_rate": (2e-4, 1e-3, 3e-3)[tier],
+            "learning_rate": (2e-4, 3e-4, 3e-3)[tier],
             "embedding": 16 if tier == 0 or len(codec.vocabulary) > 40 else 32,
-            "dropout": 0.3 if patients < 1_000 else (0.2, 0.0, 0.0)[tier],
+            "dropout": 0.3 if patients < 1_000 else (0.2, 0.1, 0.0)[tier],
             "batch": 256 if tier == 0 else 512 if device == "cpu" else 4_096,
-            "weight_decay": (0.1, 1e-4, 1e-4)[tier],
+            "weight_decay": (0.1, 0.1, 1e-4)[tier],
             "pretraining_rows": _PRETRAINING_ROWS if tier == 0 and len(codec.names) <= _PRETRAINING_COLUMNS else 0,
         }
         pretrains = chosen["pretraining_rows"] if self.pretraining_rows is None else self.pretraining_rows
-        chosen["memorisation_gap"] = 0.01 if pretrains else 0.05
+        chosen["memorisation_gap"] = 0.01 if pretrains else (0.05, 0.1, 0.05)[tier]
         unset = {name: value for name, value in chosen.items() if getattr(self, name) is None}
         return dataclasses.replace(self, device=device, **unset)  # type: ignore[arg-type]
 
