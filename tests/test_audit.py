@@ -50,7 +50,7 @@ def test_a_generator_that_returns_training_rows_is_refused(cohort):
 
 @pytest.mark.parametrize("cohort", ["actg175", "adult"])
 def test_a_fresh_real_draw_passes_the_privacy_checks(cohort):
-    """No split fails; with 700 patients a side the bound on the attack AUC is inconclusive about once in seven."""
+    """No split fails; at 700 patients a side the AUC bound may be inconclusive (once in seven, normal theory)."""
     data = datasets.load(cohort) if cohort == "actg175" else adult()
     passed = 0
     for seed in (1, 2, 3):
