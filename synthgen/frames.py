@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from synthgen.data import Backend, TableData
 
 
+_NULLABLE = {"bool": "boolean"} | {
+    f"{sign}int{bits}": f"{sign.upper()}Int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
+
+
 def from_native(frame: Any) -> tuple[pd.DataFrame, Backend]:
     """Turn a pandas, polars or pyarrow table into pandas without losing column types; name the type it came in.
 
@@ -64,35 +69,29 @@ def to_native(data: TableData) -> Any:
 
 def restored(values: pd.Series, column: Column) -> pd.Series:
     """One canonical column in its storage type: integers stay integers, booleans booleans, categories categories."""
-    import pandas as pd
-
     dtype = column.dtype or {"integer": "int64", "boolean": "bool"}.get(column.kind)
     if dtype is None:
         return values
     category, _, base = dtype.partition(":")
     if category == "category":
         return (_typed(values, base) if base else values).astype("category")
-    if column.kind == "datetime" and "datetime" not in dtype and "timestamp" not in dtype and "date" not in dtype:
-        return values
     if column.kind not in NUMERIC and dtype == "object":
-        return values
-    if column.kind == "datetime" and isinstance(values.dtype, pd.DatetimeTZDtype):
         return values
     return _typed(values, dtype)
 
 
 def _typed(values: pd.Series, dtype: Any) -> pd.Series:
     """Cast; where missing values do not fit the type, its nullable form is used."""
+    import numpy as np
     import pandas as pd
 
-    if dtype.startswith("datetime64[ns, "):
-        return values.dt.tz_localize(dtype[len("datetime64[ns, ") : -1])
+    zoned = pd.api.types.pandas_dtype(dtype)
+    if isinstance(zoned, pd.DatetimeTZDtype):  # a sampled hour may be one that the change of clocks skips or repeats
+        first = np.ones(len(values), dtype=bool)
+        return values.dt.tz_localize(zoned.tz, ambiguous=first, nonexistent="shift_forward").astype(zoned)
     nullable: Any = dtype
-    if values.isna().any():
-        if dtype == "bool":
-            nullable = "boolean"
-        elif dtype.startswith(("int", "uint")) and "pyarrow" not in dtype:
-            nullable = dtype.replace("uint", "UInt").replace("int", "Int", 1) if dtype[0] == "i" else "UInt" + dtype[4:]
+    if values.isna().any() and "pyarrow" not in dtype:
+        nullable = _NULLABLE.get(dtype, dtype)
     if values.dtype == object and nullable.lower().lstrip("u").startswith("int"):  # text levels of an integer column
         values = pd.to_numeric(values)
     if nullable.startswith(("bool", "boolean")):

@@ -200,6 +200,26 @@ def test_bad_calls(run, tmp_path, monkeypatch, arguments, code, message):
     assert sorted(path.name for path in tmp_path.iterdir()) == before  # nothing is half-written
 
 
+@pytest.mark.parametrize("command", [("demo",), ("fit", "p.csv", "--generator", "independent", "--seed", 1)])
+def test_force_removes_no_folder_of_somebody_else(run, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    invented_patients(60).to_csv("p.csv", index=False)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    code, _, err = run(*command, "-o", "mine", "--force")
+    assert code == 2
+    assert "neither a model nor a run" in err
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_force_replaces_a_model(run, patients_csv, tmp_path):
+    command = ("fit", patients_csv, "--seed", 1, "-o", tmp_path / "m", "--generator")
+    assert run(*command, "copula")[0] == 0
+    assert run(*command, "independent", "--force")[0] == 0
+    assert json.loads((tmp_path / "m" / "manifest.json").read_text())["generator"] == "independent"
+    assert not list(tmp_path.glob(".*"))
+
+
 @pytest.mark.parametrize("rows", [1, 2, 15])
 def test_too_few_rows(run, tmp_path, monkeypatch, rows):
     monkeypatch.chdir(tmp_path)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from conftest import invented_patients
 
+from synthgen.data import TableData
 from synthgen.errors import DataError, EnvironmentProblem, SchemaError, UsageError
 from synthgen.io import read, write
 from synthgen.schema import Column, TableSchema
@@ -38,6 +39,23 @@ def typed_frame():
 def test_pandas_frames_come_back_as_they_went_in():
     frame = typed_frame()
     pd.testing.assert_frame_equal(read(frame).frame, frame)
+
+
+@pytest.mark.parametrize("unit", ["ns", "us", "s"])
+def test_time_zones_of_any_unit_and_hours_that_clocks_skip(unit):
+    seen = pd.date_range("2021-03-01", periods=30, freq="D", tz="Europe/Berlin").as_unit(unit)
+    data = read(pd.DataFrame({"seen": seen, "x": range(30, 60)}))
+    assert data.frame["seen"].dtype == seen.dtype
+    assert (data.frame["seen"] == seen).all()
+    skipped = data.table.assign(seen=pd.Timestamp("2021-03-28 02:30"))
+    assert data.frame["seen"].notna().all()
+    assert TableData(skipped, data.schema).frame["seen"].notna().all()
+
+
+def test_missing_values_need_nullable_integers():
+    schema = TableSchema((Column("a", "integer", dtype="uint8"), Column("b", "boolean", dtype="bool")))
+    frame = read(pd.DataFrame({"a": [1.0, None], "b": [True, None]}), schema=schema).frame
+    assert [str(dtype) for dtype in frame.dtypes] == ["UInt8", "boolean"]
 
 
 def test_polars_frames_come_back_as_they_went_in():

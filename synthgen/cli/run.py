@@ -135,6 +135,7 @@ def fit(
     from synthgen.io import read
 
     options.require_absent(output, force=force)
+    _require_replaceable(output)
     chosen = dict(parse_setting(text) for text in settings)
     if max_seconds is not None:
         chosen["max_seconds"] = max_seconds
@@ -145,8 +146,13 @@ def fit(
     checkpoints = output.with_name(output.name + ".checkpoints")
     with options.job() as job:
         fitted = model.fit(train, seed=seed, run=replace(job, folder=checkpoints, resume=resume))
-    _clear(output, force=force)
-    fitted.save(output)
+    part = output.with_name(f".{output.name}.part")
+    try:
+        fitted.save(part)  # whole, before an earlier model goes
+        _clear(output, force=force)
+        part.rename(output)
+    finally:
+        _remove(part)
     _remove(checkpoints)
     options.say(f"model: {output}")
 
@@ -252,9 +258,15 @@ def _make_parent(path: Path) -> None:
 
 
 def _clear(path: Path, *, force: bool) -> None:
-    """Make room for an output: refuse to overwrite, or remove what --force allows to be removed."""
+    """Make room for an output: --force removes an earlier model or run, never any other folder."""
     options.require_absent(path, force=force)
+    _require_replaceable(path)
     _remove(path)
+
+
+def _require_replaceable(path: Path) -> None:
+    if path.exists() and not (path / "manifest.json").is_file():
+        raise UsageError(f"{path.name!r} is neither a model nor a run, so --force does not remove it")
 
 
 def _remove(path: Path) -> None:
