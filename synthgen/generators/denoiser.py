@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from synthgen.generators.codec import TableCodec
+from synthgen.generators.tabular import HIDDEN
 from synthgen.generators.tokens import NumberColumn
 
 Stage = Literal["coarse", "fine"]
-HIDDEN = -1  # in token arrays: not known
 PERIODS = 8  # learned periodic features of each number
 _CAP = 30.0  # logits are softly limited, so that exp never overflows and needs no maximum
 _DENSE_CELLS = 4_000_000  # above this, sums over vocabularies are scattered and not multiplied

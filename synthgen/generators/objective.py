@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from synthgen.generators.denoiser import HIDDEN, Layout, Stage, StageLoss, hide
+from synthgen.generators.denoiser import Layout, Stage, StageLoss, hide
+from synthgen.generators.tabular import HIDDEN
 from synthgen.rng import Seed
 
 EVALUATION_CELLS = 30_000  # tokens looked at in one evaluation, by repeating small validation slices

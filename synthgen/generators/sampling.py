@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.denoiser import HIDDEN, Denoiser
+from synthgen.generators.denoiser import Denoiser
+from synthgen.generators.tabular import HIDDEN
 from synthgen.protocols import Progress, Run
 from synthgen.rng import Seed
 

@@ -14,43 +14,27 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 
-from synthgen.data import Backend, TableData, assemble
-from synthgen.errors import DataError, UsageError
-from synthgen.generators import training
-from synthgen.generators.checkpoint import Model, load_model, save_model
+from synthgen.data import TableData
+from synthgen.errors import UsageError
+from synthgen.generators import tabular, training
+from synthgen.generators.checkpoint import Model
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.conditions import conditions, restore_numbers
 from synthgen.generators.copula import Copula
-from synthgen.generators.denoiser import HIDDEN, Denoiser, Layout
+from synthgen.generators.denoiser import Denoiser, Layout
 from synthgen.generators.objective import Objective, marginals
 from synthgen.generators.sampling import sample_tokens
+from synthgen.generators.tabular import Fitted
 from synthgen.protocols import Progress, Run
 from synthgen.rng import Seed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from synthgen.schema import TableSchema
 
 Phase = Literal["pretraining", "training"]
 
-FEW_PATIENTS = 50
 _PRETRAINING_ROWS, _PRETRAINING_COLUMNS = 10_000, 150  # the correlations of more columns take the copula too long
 _PRETRAINING_SHARE = 0.3  # of the time budget, or of the steps
-_VALIDATION_ROWS = 2_000  # at most; and a tenth of the patients at most
-
-
-@dataclass(frozen=True, eq=False)
-class _Fitted:
-    """What a fit leaves behind."""
-
-    codec: TableCodec
-    network: Denoiser
-    schema: TableSchema
-    backend: Backend
-    seed: Seed
-    fingerprint: str
-    facts: Mapping[str, Any]
 
 
 @dataclass
@@ -88,7 +72,7 @@ class TableDiffusion:
     threads: int | None = None  # torch threads; None: as torch is set
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is one
     force: bool = False  # train on fewer than 50 patients: the audit can hardly clear the result
-    _fitted: _Fitted | None = field(default=None, init=False, repr=False, compare=False)
+    _fitted: Fitted[Denoiser] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         positive = ("max_seconds", "max_steps", "width", "embedding", "batch", "learning_rate", "patience", "threads")
@@ -106,12 +90,11 @@ class TableDiffusion:
             DataError: too few patients, or no column that can be learned.
             Interrupted: `run.stop()` said so.
         """
-        run, seed, train = run or Run(), Seed.of(seed), _table(train)
-        _refuse_small(train, self.force)
+        run, seed, train = run or Run(), Seed.of(seed), tabular.as_table(train, force=self.force)
         codec = TableCodec.fit(train, seed=seed.child("codec"))
         settings = self._resolved(train.patient_count, codec)
         tokens = settings._tokens(codec, train)
-        held = _validation_rows(train, seed.child("validation"))
+        held = tabular.validation_rows(train, seed.child("validation"))
         network = settings._network(codec, seed.child("network")).to(tokens.device)
         network.start_from(marginals(tokens[~held], network.layout))
         fingerprint = train.fingerprint()
@@ -125,7 +108,7 @@ class TableDiffusion:
         facts = {**outcome.to_json(), "network": settings._network_settings(), "validation_rows": int(held.sum())}
         facts["parameters"] = sum(p.numel() for p in network.parameters())
         facts["folded"] = {name: dataclasses.asdict(f) for name, f in codec.folded.items()}
-        self._fitted = _Fitted(codec, network.eval(), train.schema, train.backend, seed, fingerprint, facts)
+        self._fitted = Fitted(codec, network.eval(), train.schema, train.backend, seed, fingerprint, facts)
         return self
 
     def sample(
@@ -149,14 +132,13 @@ class TableDiffusion:
         Raises:
             UsageError: not fitted, n below 1, or conditions that no row can meet.
         """
-        fitted, seed, run = self._state(), Seed.of(seed), run or Run()
-        if n < 1:
-            raise UsageError(f"cannot sample {n} rows")
-        fixed = conditions(fitted.codec, fitted.schema, n=n, where=where, given=given)
-        with training.threads(self.threads), torch.inference_mode():
-            tokens = sample_tokens(fitted.network, fitted.codec, _clamped(fitted.codec, fixed, n), seed=seed, run=run)
-        values = restore_numbers(fitted.codec.decode(tokens, seed=seed.child("decode")), fixed, fitted.codec)
-        return assemble(values, fitted.schema, n=n, seed=seed, backend=fitted.backend)
+        fitted, root, run = tabular.state_of(self._fitted), Seed.of(seed), run or Run()
+
+        def fill(tokens: np.ndarray) -> np.ndarray:
+            with training.threads(self.threads), torch.inference_mode():
+                return sample_tokens(fitted.network, fitted.codec, tokens, seed=root, run=run)
+
+        return tabular.sample_rows(fitted, n, fill, seed=root, where=where, given=given)
 
     def parameter_count(self, train: TableData, *, seed: int | Seed) -> int:
         """How many parameters `fit` would train on this table: for estimates, without training."""
@@ -167,23 +149,11 @@ class TableDiffusion:
     @property
     def facts(self) -> Mapping[str, Any]:
         """What the training did: steps, losses, notes, network size, and what value protection folded."""
-        return self._state().facts
+        return tabular.state_of(self._fitted).facts
 
     def save(self, folder: str | Path) -> None:
         """Write `manifest.json` and `weights.safetensors`."""
-        fitted = self._state()
-        model = Model(
-            generator=self.name,
-            settings={f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init},
-            schema=fitted.schema,
-            backend=fitted.backend,
-            seed=fitted.seed,
-            fingerprint=fitted.fingerprint,
-            codec=fitted.codec.to_json(),
-            facts=fitted.facts,
-            tensors={name: t.detach().cpu().numpy() for name, t in fitted.network.state_dict().items()},
-        )
-        save_model(folder, model)
+        tabular.save(folder, self, tabular.state_of(self._fitted))
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -192,31 +162,22 @@ class TableDiffusion:
         Raises:
             DataError: not such a folder, or one that is broken or was altered.
         """
-        model = load_model(folder, generator=cls.name)
-        try:
-            generator = cls(**model.settings)
-            codec = TableCodec.from_json(model.codec or {})
-            settings = dataclasses.replace(generator, **model.facts["network"])
-            network = settings._network(codec, model.seed)
-            network.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in model.tensors.items()})
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DataError(
-                f"the model folder {Path(folder).name!r} is broken: its parts do not fit together"
-            ) from error
-        network = network.to(_device(generator.device)).eval()
-        generator._fitted = _Fitted(
-            codec, network, model.schema, model.backend, model.seed, model.fingerprint, dict(model.facts)
-        )
-        return generator
 
-    def _state(self) -> _Fitted:
-        if self._fitted is None:
-            raise UsageError("the generator has not learned anything yet: call fit first, or load a model")
-        return self._fitted
+        def rebuild(model: Model, codec: TableCodec) -> tuple[Denoiser, str]:
+            settings = dataclasses.replace(cls(**model.settings), **model.facts["network"])
+            return settings._network(codec, model.seed), tabular.device_of(settings.device, cls.name)
+
+        model, fitted = tabular.load(folder, cls.name, rebuild)
+        generator = cls(**model.settings)
+        generator._fitted = fitted
+        return generator
 
     def _resolved(self, patients: int, codec: TableCodec) -> TableDiffusion:
         """These settings with every None replaced by what suits the table and the device."""
-        tier, device = int(np.searchsorted((5_000, 20_000), patients, side="right")), _device(self.device)
+        tier, device = (
+            int(np.searchsorted((5_000, 20_000), patients, side="right")),
+            tabular.device_of(self.device, self.name),
+        )
         chosen = {
             "width": (128, 256, 512)[tier],
             "learning_rate": (2e-4, 3e-4, 3e-3)[tier],
@@ -280,14 +241,6 @@ class TableDiffusion:
         )
 
 
-def _clamped(codec: TableCodec, fixed: pd.DataFrame, n: int) -> np.ndarray:
-    """Tokens of the fixed columns, hidden everywhere else. Shape: -> (n, tokens) int."""
-    tokens = np.full((n, len(codec.vocabulary)), HIDDEN, dtype=np.int32)
-    for name in fixed.columns:
-        tokens[:, codec.tokens_of(name)] = codec.encode_column(name, fixed[name])
-    return tokens
-
-
 def _within(run: Run, phase: Phase) -> Run:
     """The run of an earlier phase: its own checkpoint folder, its own name in progress."""
 
@@ -295,38 +248,3 @@ def _within(run: Run, phase: Phase) -> Run:
         run.progress(dataclasses.replace(event, stage=phase))
 
     return dataclasses.replace(run, folder=run.folder and run.folder / phase, progress=progress)
-
-
-def _validation_rows(train: TableData, seed: Seed) -> np.ndarray:
-    """Which rows decide when to stop: those of a tenth of the patients, about 2,000 rows at most. Shape: (rows,)."""
-    patients, count = train.patients, train.patient_count
-    wanted = max(1, min(count // 10, round(_VALIDATION_ROWS * count / len(train))))
-    chosen = np.zeros(count, dtype=bool)
-    chosen[seed.numpy().permutation(count)[:wanted]] = True
-    return chosen[patients]
-
-
-def _refuse_small(train: TableData, force: bool) -> None:
-    if not train.schema.learned:
-        raise DataError("no column can be learned: all are identifiers, free text or the patient column")
-    if train.patient_count < (2 if force else FEW_PATIENTS):
-        raise DataError(
-            f"too few patients: {train.patient_count}, and at least {FEW_PATIENTS} are needed to learn from a table "
-            "without copying it (the setting force=true trains anyway)"
-        )
-
-
-def _table(train: Any) -> TableData:
-    if isinstance(train, TableData):
-        return train
-    from synthgen.io import read
-
-    return read(train)
-
-
-def _device(name: str) -> Literal["cpu", "cuda"]:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("diffusion: device 'cuda' was asked for, but torch sees none")
-    return "cuda" if name == "cuda" else "cpu"

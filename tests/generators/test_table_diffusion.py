@@ -9,8 +9,9 @@ from synthgen.data import TableData
 from synthgen.datasets import load
 from synthgen.errors import DataError, Interrupted, UsageError
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.denoiser import HIDDEN, Layout, StageLoss, hide
+from synthgen.generators.denoiser import Layout, StageLoss, hide
 from synthgen.generators.table_diffusion import TableDiffusion
+from synthgen.generators.tabular import HIDDEN
 from synthgen.protocols import Generator, Run
 from synthgen.rng import Seed
 from synthgen.schema import Column, TableSchema
@@ -270,7 +271,7 @@ def test_hidden_counts_are_uniform_and_the_weights_are_unbiased():
 
 
 def test_hidden_tokens_do_not_reach_the_network(fitted):
-    network = fitted._state().network
+    network = fitted._fitted.network
     tokens = torch.zeros(2, len(network.layout.order), dtype=torch.long)
     tokens[1, 0] = 1
     assert not torch.allclose(network(tokens)[0], network(tokens)[1])
