@@ -14,7 +14,8 @@ from torch import nn
 
 from synthgen.errors import DataError, EnvironmentProblem, Interrupted, SynthgenError
 from synthgen.generators.checkpoint import load_state, save_state
-from synthgen.generators.training import STATE, Recipe, Training, train
+from synthgen.generators.training import Recipe, Training, train
+from synthgen.generators.training_state import STATE
 from synthgen.protocols import Run
 from synthgen.rng import Seed
 

@@ -1,0 +1,147 @@
+"""What lives between the steps of a training, and how does it get into a checkpoint and back, bit for bit?"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from synthgen.errors import DataError
+from synthgen.generators.checkpoint import load_state, save_state
+
+if TYPE_CHECKING:
+    from synthgen.generators.training import Recipe
+    from synthgen.protocols import Run
+    from synthgen.rng import Seed
+
+STATE = "training.safetensors"
+_GROUPS = ("network", "ema", "best", "exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class State:
+    """What lives between steps, and in a checkpoint."""
+
+    network: nn.Module
+    optimizer: torch.optim.AdamW
+    ema: list[Tensor]
+    best: list[Tensor]
+    steps: int  # planned
+    interval: int  # steps between evaluations
+    step: int = 0
+    best_step: int = 0
+    best_loss: float = math.inf
+    best_train_loss: float = math.inf
+    first_ratio: float = 1.0  # validation to train loss before any training: how much harder one slice is
+    gap: float = 0.0  # how much larger that ratio is now
+    waited: int = 0
+    history: list[tuple[int, float, float]] = field(default_factory=list)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.network.parameters())
+
+
+def fresh(network: nn.Module, recipe: Recipe, steps: int, interval: int) -> State:
+    """The state before the first step."""
+    parameters = list(network.parameters())
+    optimizer = torch.optim.AdamW(
+        parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99), fused=True
+    )
+    ema, best = ([p.detach().clone() for p in parameters] for _ in range(2))
+    network.train()
+    return State(network, optimizer, ema, best, steps, interval)
+
+
+def copy_to(to: list[Any], source: list[Tensor]) -> None:
+    """Copy values in place."""
+    with torch.no_grad():
+        torch._foreach_copy_(to, source)
+
+
+@contextmanager
+def averaged(state: State) -> Iterator[None]:
+    """Lend the averaged weights to the network."""
+    own = [p.detach().clone() for p in state.parameters]
+    was_training = state.network.training
+    copy_to(state.parameters, state.ema)
+    state.network.eval()
+    try:
+        yield
+    finally:
+        copy_to(state.parameters, own)
+        state.network.train(was_training)
+
+
+def training_key(identity: Mapping[str, Any] | None, seed: Seed, recipe: Recipe) -> str:
+    """What a checkpoint must share with the training that goes on from it."""
+    ignored = {"checkpoint_seconds"}
+    plan = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in ignored}
+    text = json.dumps(
+        {"identity": dict(identity or {}), "seed": [seed.root, *seed.path], "recipe": plan}, sort_keys=True
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_checkpoint(state: State, run: Run, key: str) -> None:
+    """Write everything into the run's folder, where it has one."""
+    if run.folder is None:
+        return
+    moments = [state.optimizer.state.get(p, {}) for p in state.parameters]
+    lists: dict[str, list[Any]] = {
+        "network": state.parameters,
+        "ema": state.ema,
+        "best": state.best,
+        "exp_avg": [m["exp_avg"] for m in moments if m],
+        "exp_avg_sq": [m["exp_avg_sq"] for m in moments if m],
+    }
+    tensors = {f"{group}.{i}": _array(t) for group, items in lists.items() for i, t in enumerate(items)}
+    names = ("steps", "interval", "step", "best_step", "waited", "history")
+    facts = {"key": key, **{name: getattr(state, name) for name in names}}
+    losses = np.array(
+        [state.best_loss, state.best_train_loss, state.first_ratio, state.gap]
+    )  # may be infinite, which JSON lacks
+    save_state(Path(run.folder) / STATE, {**tensors, "losses": losses}, facts)
+
+
+def read_checkpoint(network: nn.Module, recipe: Recipe, run: Run, key: str) -> State | None:
+    """The state that the newest checkpoint holds; None when there is nothing to resume."""
+    stored = load_state(Path(run.folder) / STATE) if run.folder and run.resume else None
+    if stored is None:
+        return None
+    tensors, facts = stored
+    if facts.get("key") != key:
+        raise DataError("the checkpoint is of another training (data, settings or seed differ): start without resume")
+    state = fresh(network, recipe, facts["steps"], facts["interval"])
+    loaded = {group: _group(tensors, group, state.ema[0].device) for group in _GROUPS}
+    for to, group in ((state.parameters, "network"), (state.ema, "ema"), (state.best, "best")):
+        copy_to(to, loaded[group])
+    for i, (mean, square) in enumerate(zip(loaded["exp_avg"], loaded["exp_avg_sq"], strict=True)):
+        state.optimizer.state[state.parameters[i]] = {
+            "step": torch.tensor(float(facts["step"]), device=mean.device),
+            "exp_avg": mean,
+            "exp_avg_sq": square,
+        }
+    state.step, state.best_step, state.waited = facts["step"], facts["best_step"], facts["waited"]
+    state.best_loss, state.best_train_loss, state.first_ratio, state.gap = map(float, tensors["losses"])
+    state.history = [(int(step), float(a), float(b)) for step, a, b in facts["history"]]
+    return state
+
+
+def _group(tensors: Mapping[str, np.ndarray], group: str, device: torch.device) -> list[Tensor]:
+    count = sum(name.startswith(f"{group}.") for name in tensors)
+    return [torch.from_numpy(tensors[f"{group}.{i}"].copy()).to(device) for i in range(count)]
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy())
