@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,8 @@ class Run:
     folder: Path | None = None  # checkpoints go here; None keeps none
     resume: bool = False  # go on from the newest checkpoint in `folder`
     progress: Callable[[Progress], None] = _silent
-    stop: Callable[[], bool] = _never  # asked at every step; True: write a checkpoint and raise Interrupted
+    stop: Callable[[], bool] = _never  # asked at every step; True: write a checkpoint, and do what `on_stop` says
+    on_stop: Literal["resume", "keep"] = "resume"  # raise Interrupted, to be resumed; or return with the best so far
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ Licence of the generator: Apache-2.0. Network and loss are in `denoiser`, the lo
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from synthgen.data import TableData
-from synthgen.errors import UsageError
+from synthgen.errors import Interrupted, UsageError
 from synthgen.generators import tabular, training
 from synthgen.generators.checkpoint import Model
 from synthgen.generators.codec import TableCodec
@@ -24,12 +25,15 @@ from synthgen.generators.denoiser import Denoiser, Layout
 from synthgen.generators.objective import Objective, marginals
 from synthgen.generators.sampling import sample_tokens
 from synthgen.generators.tabular import Fitted
+from synthgen.interrupts import keeping_the_best
 from synthgen.protocols import Progress, Run
 from synthgen.rng import Seed
 
 if TYPE_CHECKING:
     import pandas as pd
 
+
+log = logging.getLogger(__name__)
 
 Phase = Literal["pretraining", "training"]
 
@@ -86,9 +90,12 @@ class TableDiffusion:
     def fit(self, train: TableData, *, seed: int | Seed, run: Run | None = None) -> Self:
         """Learn from train; a slice of its patients is set aside to decide when to stop.
 
+        Ctrl-C ends the training at the next step, and the best weights so far are kept; a run with a stop function of
+        its own decides that itself.
+
         Raises:
             DataError: too few patients, or no column that can be learned.
-            Interrupted: `run.stop()` said so.
+            Interrupted: stopped to be resumed, or before anything was learned.
         """
         run, seed, train = run or Run(), Seed.of(seed), tabular.as_table(train, force=self.force)
         codec = TableCodec.fit(train, seed=seed.child("codec"))
@@ -99,12 +106,18 @@ class TableDiffusion:
         network.start_from(marginals(tokens[~held], network.layout))
         fingerprint = train.fingerprint()
         learn = settings._learner(network, tokens[held], fingerprint, seed)
-        with training.threads(self.threads):
+        outcome: training.Training | None = None
+        with keeping_the_best(run, log.warning) as run, training.threads(self.threads):
             if settings.pretraining_rows:
                 prior = Copula().fit(train.take(~held), seed=seed.child("copula"))
                 drawn = prior.sample(settings.pretraining_rows, seed=seed.child("copula", "rows"))
-                learn(settings._tokens(codec, drawn), "pretraining", _within(run, "pretraining"))
-            outcome = learn(tokens[~held], "training", run)
+                outcome = learn(settings._tokens(codec, drawn), "pretraining", _within(run, "pretraining"))
+                _require_learned(outcome)
+            if outcome is None or not outcome.stopped:
+                outcome, before = learn(tokens[~held], "training", run), outcome
+                _require_learned(before or outcome)
+            else:
+                outcome = dataclasses.replace(outcome, notes=(*outcome.notes, "it learned rows of a copula only"))
         facts = {**outcome.to_json(), "network": settings._network_settings(), "validation_rows": int(held.sum())}
         facts["parameters"] = sum(p.numel() for p in network.parameters())
         facts["folded"] = {name: dataclasses.asdict(f) for name, f in codec.folded.items()}
@@ -201,7 +214,7 @@ class TableDiffusion:
         self, network: Denoiser, held: torch.Tensor, fingerprint: str, seed: Seed
     ) -> Callable[[torch.Tensor, Phase, Run], training.Training]:
         """A function that trains the network on tokens, judged by the patients set aside from train."""
-        identity = {"generator": self.name, "train": fingerprint, "settings": self._network_settings()}
+        identity = {"generator": self.name, "data": fingerprint, **self._network_settings()}
 
         def learn(tokens: torch.Tensor, phase: Phase, run: Run) -> training.Training:
             objective = Objective(network.layout, tokens, held, seed.child("evaluation")).to(tokens.device)
@@ -239,6 +252,11 @@ class TableDiffusion:
             memorisation_gap=1e9 if first else self.memorisation_gap or 0.05,
             checkpoint_seconds=self.checkpoint_seconds,
         )
+
+
+def _require_learned(outcome: training.Training) -> None:
+    if outcome.stopped and outcome.best_step == 0:
+        raise Interrupted("stopped before anything was learned: no weights are worth keeping yet")
 
 
 def _within(run: Run, phase: Phase) -> Run:

@@ -21,6 +21,7 @@ from synthgen.errors import DataError, UsageError
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.conditions import conditions, restore_numbers
+from synthgen.generators.team import team
 from synthgen.rng import Seed
 
 if TYPE_CHECKING:
@@ -148,11 +149,12 @@ def state_of(fitted: Fitted[N] | None) -> Fitted[N]:
 
 
 def device_of(name: str, generator: str) -> Literal["cpu", "cuda"]:
-    """The device that a setting means; auto: CUDA where there is one.
+    """The device that a setting means; auto: CUDA where there is one, and this process's own where several train.
 
     Raises:
         UsageError: CUDA was asked for and torch sees none.
     """
+    team()
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

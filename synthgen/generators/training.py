@@ -12,7 +12,6 @@ import dataclasses
 import json
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,22 +21,24 @@ import torch
 from torch import Tensor, nn
 
 from synthgen.errors import Interrupted, SynthgenError
-from synthgen.generators.budget import affordable
+from synthgen.generators import budget
+from synthgen.generators.gradients import StepLoss, gradient
+from synthgen.generators.team import team
 from synthgen.generators.training_state import (
     State,
     averaged,
     copy_to,
+    description,
     fresh,
     read_checkpoint,
-    training_key,
     write_checkpoint,
 )
 from synthgen.protocols import Progress, Run
 from synthgen.rng import Seed
 
 log = logging.getLogger(__name__)
+SECONDS_BETWEEN_SIGNS = 0.5  # of life, between evaluations
 
-StepLoss = Callable[[nn.Module, Tensor, torch.Generator], Tensor]  # network, row numbers (batch,), randomness -> scalar
 EvaluationLoss = Callable[
     [nn.Module], tuple[Tensor, Tensor]
 ]  # network -> (loss on validation rows, loss on train rows)
@@ -47,8 +48,8 @@ EvaluationLoss = Callable[
 class Recipe:
     """How long and how to train."""
 
-    max_seconds: float = 120.0  # turned into a number of steps by timing a few; not used when max_steps is given
-    max_steps: int | None = None
+    max_seconds: float = 120.0  # turned into a number of steps by timing a few, lowered when the machine gets slower
+    max_steps: int | None = None  # a number of steps instead
     batch: int = 512
     learning_rate: float = 3e-3
     warm_up: int = 200  # steps of rising learning rate, a tenth of the steps at most; then a cosine down to zero
@@ -69,6 +70,9 @@ class Training:
     best_step: int
     validation_loss: float
     train_loss: float  # of the same weights, on as many train rows
+    first_ratio: float  # of validation to train loss before any training
+    memorisation_gap: float  # growth of that ratio at which training stops
+    stopped: bool  # by the user, before its end
     notes: tuple[str, ...]
     history: tuple[tuple[int, float, float], ...]  # (step, train loss, validation loss)
 
@@ -101,37 +105,41 @@ def train(
         identity: what makes this training this one (settings, train fingerprint); a checkpoint of another is refused.
 
     Raises:
-        Interrupted: `run.stop()` said so; a checkpoint was written if there is a folder.
+        Interrupted: `run.stop()` said so and `run.on_stop` is "resume"; a checkpoint was written if there is a folder.
         DataError: the checkpoint is broken or of another training.
         SynthgenError: the loss became infinite.
     """
     run = run or Run()
-    key = training_key(identity, seed, recipe)
-    state = read_checkpoint(network, recipe, run, key)
+    described = description(identity, seed, recipe)
+    state = read_checkpoint(network, recipe, run, described)
+    team().agree(0.0)  # nobody writes before all have read
     if state is None:
-        if recipe.max_steps is None:
-            steps, evaluations = _planned(network, loss, evaluate, rows=rows, recipe=recipe, seed=seed)
-        else:
-            steps, evaluations = recipe.max_steps, recipe.evaluations
-        state = fresh(network, recipe, steps, max(min(10, steps), steps // evaluations))
-        _begin(state, evaluate)
-        write_checkpoint(state, run, key)
-    batches, saved_at, losses = _Batches(rows, recipe.batch, seed), time.monotonic(), list[Tensor]()
-    while state.step < state.steps and state.waited < recipe.patience and state.gap <= recipe.memorisation_gap:
-        if run.stop():
-            write_checkpoint(state, run, key)
-            raise Interrupted(f"stopped at step {state.step} of {state.steps}; " + _kept(run))
+        state = _started(network, loss, evaluate, rows=rows, recipe=recipe, seed=seed)
+        write_checkpoint(state, run, described)
+    batches, losses, stopped = _Batches(rows, recipe.batch, seed), list[Tensor](), False
+    started = saved_at = told_at = budget.clock()
+    started -= state.seconds
+    while not _is_over(state, recipe):
+        if stopped := team().any(run.stop()):
+            break
+        plan = (state.steps, state.parts)
         losses.append(_step(state, loss, batches, recipe, seed))
+        state.seconds = budget.clock() - started
         if state.step % state.interval == 0 or state.step == state.steps:
             _evaluate(state, evaluate, recipe, run, float(torch.stack(losses).mean()))
-            losses = []
-        if time.monotonic() - saved_at > recipe.checkpoint_seconds:
-            write_checkpoint(state, run, key)
-            saved_at = time.monotonic()
+            losses, told_at = [], budget.clock()
+        if budget.clock() - told_at > SECONDS_BETWEEN_SIGNS:
+            run.progress(Progress("training", state.step, state.steps))
+            told_at = budget.clock()
+        if plan != (state.steps, state.parts) or budget.clock() - saved_at > recipe.checkpoint_seconds:
+            write_checkpoint(state, run, described)
+            saved_at = budget.clock()
+    write_checkpoint(state, run, described)
+    if stopped and run.on_stop == "resume":
+        raise Interrupted(f"stopped at step {state.step} of {state.steps}; " + _kept(run))
     run.progress(Progress("training", state.step, state.step))  # done, also where it stopped early
-    write_checkpoint(state, run, key)
     copy_to(state.parameters, state.best)
-    return _summary(state, recipe)
+    return _summary(state, recipe, stopped=stopped)
 
 
 @contextmanager
@@ -187,19 +195,19 @@ def _step(state: State, loss: StepLoss, batches: _Batches, recipe: Recipe, seed:
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(state.step, state.steps, recipe)
     rows = batches[state.step].to(device)
-    generator = seed.child("step", str(state.step)).torch(device.type)
-    value = loss(state.network, rows, generator)
-    state.optimizer.zero_grad(set_to_none=True)
-    value.backward()
+    found = gradient(
+        state.network, loss, rows, parts=state.parts, team=team(), seed=seed.child("step", str(state.step))
+    )
+    state.parts = found.parts
     state.optimizer.step()
     decay = min(recipe.ema, (1 + state.step) / (10 + state.step))
     torch._foreach_lerp_(state.ema, [p.detach() for p in state.parameters], 1 - decay)
     state.step += 1
-    return value.detach()
+    return found.loss
 
 
 def _evaluate(state: State, evaluate: EvaluationLoss, recipe: Recipe, run: Run, running: float) -> None:
-    """Evaluate the averaged weights; keep them if they are the best so far and memorise little."""
+    """Evaluate the averaged weights; keep them if they are the best so far and memorise little; look at the clock."""
     validation, train_ = _losses(state, evaluate)
     if not math.isfinite(validation):
         raise SynthgenError(f"the training diverged at step {state.step}: lower learning_rate")
@@ -209,9 +217,24 @@ def _evaluate(state: State, evaluate: EvaluationLoss, recipe: Recipe, run: Run, 
     if validation < state.best_loss and state.gap <= recipe.memorisation_gap:
         state.best_loss, state.best_train_loss, state.best_step, state.waited = validation, train_, state.step, 0
         copy_to(state.best, state.ema)
-    metrics = {"batch_loss": running, "train_loss": train_, "validation_loss": validation}
+    losses = {"validation_loss": validation, "train_loss": train_, "batch_loss": running}
+    metrics = {**losses, "seconds": round(state.seconds, 2), "seconds_left": round(_seconds_left(state), 2)}
     run.progress(Progress("training", state.step, state.steps, metrics))
     log.debug("step %d of %d: %s", state.step, state.steps, metrics)
+
+
+def _seconds_left(state: State) -> float:
+    """By the pace since the first evaluation in this process, after which the plan may have been cut."""
+    (state.seconds,) = team().agree(state.seconds)
+    if state.marked is None:  # the steps before were slow: memory is allocated, kernels are compiled
+        state.marked = (state.step, state.seconds)
+        return state.seconds / state.step * (state.steps - state.step)
+    step, seconds = state.marked
+    pace = max(state.seconds - seconds, 1e-9) / (state.step - step)
+    state.steps = budget.replanned(
+        planned=state.steps, done=state.step, seconds=state.seconds, pace=pace, max_seconds=state.max_seconds
+    )
+    return pace * (state.steps - state.step)
 
 
 def _begin(state: State, evaluate: EvaluationLoss) -> None:
@@ -224,34 +247,56 @@ def _losses(state: State, evaluate: EvaluationLoss) -> tuple[float, float]:
     """Validation and train loss of the averaged weights."""
     with averaged(state), torch.no_grad():
         validation, train_ = evaluate(state.network)
-    return float(validation), float(train_)
+    agreed = team().agree(float(validation), float(train_))
+    return agreed[0], agreed[1]
 
 
 def _ratio(validation: float, train_: float) -> float:
     return max(validation, 1e-9) / max(train_, 1e-9)
 
 
-def _planned(
+def _started(
     network: nn.Module, loss: StepLoss, evaluate: EvaluationLoss, *, rows: int, recipe: Recipe, seed: Seed
-) -> tuple[int, int]:
-    """How many steps and evaluations fit into the time budget, by timing some on a copy that is thrown away."""
-    trial, batches = fresh(copy.deepcopy(network), recipe, 1_000, 1), _Batches(rows, recipe.batch, seed)
-    return affordable(
-        lambda: float(_step(trial, loss, batches, recipe, seed)),  # float: waits for a device
-        lambda: _losses(trial, evaluate),
-        max_seconds=recipe.max_seconds,
-        evaluations=recipe.evaluations,
-    )
-
-
-def _summary(state: State, recipe: Recipe) -> Training:
-    notes = []
-    if state.gap > recipe.memorisation_gap:
-        words = f"memorisation warning: the validation loss grew {state.gap:.1%} against the train loss"
-        notes.append(
-            f"{words} by step {state.step} of {state.steps} planned; the weights of step {state.best_step} are kept"
+) -> State:
+    """The state before the first step, its number of steps found by timing some on a copy that is thrown away."""
+    if recipe.max_steps is None:
+        (began,) = team().agree(budget.clock())
+        trial, batches = fresh(copy.deepcopy(network), recipe, 1_000, 1), _Batches(rows, recipe.batch, seed)
+        steps, evaluations = budget.affordable(
+            lambda: float(_step(trial, loss, batches, recipe, seed)),  # float: waits for a device
+            lambda: _losses(trial, evaluate),
+            max_seconds=recipe.max_seconds,
+            evaluations=recipe.evaluations,
+            now=lambda: team().agree(budget.clock())[0],
         )
-    elif state.waited >= recipe.patience:
+        parts, max_seconds = trial.parts, recipe.max_seconds - (team().agree(budget.clock())[0] - began)
+    else:
+        steps, evaluations, parts, max_seconds = recipe.max_steps, recipe.evaluations, 1, math.inf
+    state = fresh(network, recipe, steps, max(min(10, steps), steps // evaluations))
+    state.parts, state.max_seconds = parts, max_seconds
+    _begin(state, evaluate)
+    return state
+
+
+def _is_over(state: State, recipe: Recipe) -> bool:
+    return state.step >= state.steps or state.waited >= recipe.patience or state.gap > recipe.memorisation_gap
+
+
+def _summary(state: State, recipe: Recipe, *, stopped: bool) -> Training:
+    """What happened; what a person should know is logged too."""
+    notes, at = [], f"step {state.step} of {state.steps} planned; the weights of step {state.best_step} are kept"
+    if state.gap > recipe.memorisation_gap:
+        growth = f"the validation loss grew {state.gap:.1%} against the train loss by"
+        notes.append(f"memorisation warning: {growth} {at}")
+    if stopped:
+        notes.append(f"stopped by the user at {at}")
+    if state.steps < state.first_steps:
+        notes.append(f"the machine got slower than it was at first: {state.steps} steps instead of {state.first_steps}")
+    if state.parts > 1:
+        notes.append(f"out of memory: each batch went through the device in {state.parts} parts, with the same result")
+    for note in notes:
+        log.warning("%s", note)
+    if state.waited >= recipe.patience and not stopped:
         notes.append(f"stopped early: no better validation loss after step {state.best_step} of {state.steps} planned")
     return Training(
         steps=state.step,
@@ -259,10 +304,15 @@ def _summary(state: State, recipe: Recipe) -> Training:
         best_step=state.best_step,
         validation_loss=state.best_loss,
         train_loss=state.best_train_loss,
+        first_ratio=state.first_ratio,
+        memorisation_gap=recipe.memorisation_gap,
+        stopped=stopped,
         notes=tuple(notes),
         history=tuple(state.history),
     )
 
 
 def _kept(run: Run) -> str:
-    return "a checkpoint was written, resume goes on from it" if run.folder else "no checkpoint folder was given"
+    if run.folder is None:
+        return "no checkpoint folder was given"
+    return "a checkpoint was written: resume goes on from it, or keeps the best weights so far (--keep-best)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from synthgen.errors import DataError
 from synthgen.generators.checkpoint import load_state, save_state
+from synthgen.generators.team import team
 
 if TYPE_CHECKING:
     from synthgen.generators.training import Recipe
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 STATE = "training.safetensors"
 _GROUPS = ("network", "ema", "best", "exp_avg", "exp_avg_sq")
+_COUNTS = ("steps", "interval", "step", "best_step", "waited", "parts", "first_steps")
+_FIGURES = ("best_loss", "best_train_loss", "first_ratio", "gap", "seconds", "max_seconds")  # JSON lacks infinity
 
 
 @dataclass
@@ -45,6 +47,11 @@ class State:
     first_ratio: float = 1.0  # validation to train loss before any training: how much harder one slice is
     gap: float = 0.0  # how much larger that ratio is now
     waited: int = 0
+    parts: int = 1  # in which a batch goes through: more once memory ran out
+    seconds: float = 0.0  # that the steps and evaluations took so far
+    max_seconds: float = math.inf  # that they may take
+    first_steps: int = 0  # planned before the machine got slower
+    marked: tuple[int, float] | None = None  # step and seconds from which on the pace is measured; in no checkpoint
     history: list[tuple[int, float, float]] = field(default_factory=list)
 
     @property
@@ -60,7 +67,7 @@ def fresh(network: nn.Module, recipe: Recipe, steps: int, interval: int) -> Stat
     )
     ema, best = ([p.detach().clone() for p in parameters] for _ in range(2))
     network.train()
-    return State(network, optimizer, ema, best, steps, interval)
+    return State(network, optimizer, ema, best, steps, interval, first_steps=steps)
 
 
 def copy_to(to: list[Any], source: list[Tensor]) -> None:
@@ -83,19 +90,16 @@ def averaged(state: State) -> Iterator[None]:
         state.network.train(was_training)
 
 
-def training_key(identity: Mapping[str, Any] | None, seed: Seed, recipe: Recipe) -> str:
-    """What a checkpoint must share with the training that goes on from it."""
-    ignored = {"checkpoint_seconds"}
-    plan = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in ignored}
-    text = json.dumps(
-        {"identity": dict(identity or {}), "seed": [seed.root, *seed.path], "recipe": plan}, sort_keys=True
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
+def description(identity: Mapping[str, Any] | None, seed: Seed, recipe: Recipe) -> dict[str, Any]:
+    """What a checkpoint must share with the training that goes on from it, as plain data by name."""
+    settings = {k: v for k, v in dataclasses.asdict(recipe).items() if k != "checkpoint_seconds"}
+    plain = {**(identity or {}), **settings, "seed": [seed.root, *seed.path]}
+    return json.loads(json.dumps(plain, sort_keys=True))  # type: ignore[no-any-return]
 
 
-def write_checkpoint(state: State, run: Run, key: str) -> None:
-    """Write everything into the run's folder, where it has one."""
-    if run.folder is None:
+def write_checkpoint(state: State, run: Run, described: Mapping[str, Any]) -> None:
+    """Write everything into the run's folder, where it has one and this is the main process."""
+    if run.folder is None or not team().leads:
         return
     moments = [state.optimizer.state.get(p, {}) for p in state.parameters]
     lists: dict[str, list[Any]] = {
@@ -106,22 +110,22 @@ def write_checkpoint(state: State, run: Run, key: str) -> None:
         "exp_avg_sq": [m["exp_avg_sq"] for m in moments if m],
     }
     tensors = {f"{group}.{i}": _array(t) for group, items in lists.items() for i, t in enumerate(items)}
-    names = ("steps", "interval", "step", "best_step", "waited", "history")
-    facts = {"key": key, **{name: getattr(state, name) for name in names}}
-    losses = np.array(
-        [state.best_loss, state.best_train_loss, state.first_ratio, state.gap]
-    )  # may be infinite, which JSON lacks
-    save_state(Path(run.folder) / STATE, {**tensors, "losses": losses}, facts)
+    facts = {"training": described, "history": state.history, **{name: getattr(state, name) for name in _COUNTS}}
+    figures = np.array([getattr(state, name) for name in _FIGURES])
+    save_state(Path(run.folder) / STATE, {**tensors, "figures": figures}, facts)
 
 
-def read_checkpoint(network: nn.Module, recipe: Recipe, run: Run, key: str) -> State | None:
-    """The state that the newest checkpoint holds; None when there is nothing to resume."""
+def read_checkpoint(network: nn.Module, recipe: Recipe, run: Run, described: Mapping[str, Any]) -> State | None:
+    """The state that the newest checkpoint holds; None when there is nothing to resume.
+
+    Raises:
+        DataError: the checkpoint is broken or of another training.
+    """
     stored = load_state(Path(run.folder) / STATE) if run.folder and run.resume else None
     if stored is None:
         return None
     tensors, facts = stored
-    if facts.get("key") != key:
-        raise DataError("the checkpoint is of another training (data, settings or seed differ): start without resume")
+    _require_same(facts.get("training", {}), described)
     state = fresh(network, recipe, facts["steps"], facts["interval"])
     loaded = {group: _group(tensors, group, state.ema[0].device) for group in _GROUPS}
     for to, group in ((state.parameters, "network"), (state.ema, "ema"), (state.best, "best")):
@@ -132,10 +136,22 @@ def read_checkpoint(network: nn.Module, recipe: Recipe, run: Run, key: str) -> S
             "exp_avg": mean,
             "exp_avg_sq": square,
         }
-    state.step, state.best_step, state.waited = facts["step"], facts["best_step"], facts["waited"]
-    state.best_loss, state.best_train_loss, state.first_ratio, state.gap = map(float, tensors["losses"])
+    for name in _COUNTS:
+        setattr(state, name, int(facts[name]))
+    for name, figure in zip(_FIGURES, tensors["figures"], strict=True):
+        setattr(state, name, float(figure))
     state.history = [(int(step), float(a), float(b)) for step, a, b in facts["history"]]
     return state
+
+
+def _require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Names what differs; a fingerprint is not shown, for it says nothing to a reader."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if names:
+        raise DataError(
+            f"the checkpoint is of another training, which differs in: {', '.join(sorted(names))}. Give what was given "
+            "then, or start without resume"
+        )
 
 
 def _group(tensors: Mapping[str, np.ndarray], group: str, device: torch.device) -> list[Tensor]:

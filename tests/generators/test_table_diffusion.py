@@ -1,5 +1,7 @@
 """The masked diffusion: known joint laws, conditions, same bytes, protection, and what a model folder holds."""
 
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -153,16 +155,49 @@ def test_altered_and_foreign_folders_are_refused(fitted, tmp_path):
         TableDiffusion.load(tmp_path)
 
 
-def test_stopped_and_resumed_fit_equals_an_uninterrupted_one(law, tmp_path):
-    asked = iter(range(1_000))
+@pytest.mark.parametrize("moment", [5, 17, 18, 19, 59])
+def test_stopped_at_any_moment_of_either_phase_and_resumed_gives_the_same_bytes(law, whole, tmp_path, moment):
+    asked = iter(range(1_000))  # 18 steps of pretraining, then 42
     with pytest.raises(Interrupted):
-        TableDiffusion(**QUICK).fit(law, seed=7, run=Run(folder=tmp_path, stop=lambda: next(asked) >= 25))
+        TableDiffusion(**QUICK).fit(law, seed=7, run=Run(folder=tmp_path, stop=lambda: next(asked) >= moment))
     resumed = TableDiffusion(**QUICK).fit(law, seed=7, run=Run(folder=tmp_path, resume=True))
-    whole = TableDiffusion(**QUICK).fit(law, seed=7)
     resumed.save(tmp_path / "resumed")
-    whole.save(tmp_path / "whole")
     for file in ("manifest.json", "weights.safetensors"):
-        assert (tmp_path / "resumed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+        assert (tmp_path / "resumed" / file).read_bytes() == (whole / file).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(law, tmp_path_factory):
+    """The model folder of a fit that nobody stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    TableDiffusion(**QUICK).fit(law, seed=7).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("phase", "steps"), [("pretraining", 18), ("training", 42)])
+def test_ctrl_c_leaves_a_generator_fitted_with_the_best_so_far(law, phase, steps, caplog):
+    def press(event):
+        if event.stage == phase and event.metrics and event.done >= 10:
+            signal.raise_signal(signal.SIGINT)
+
+    generator = TableDiffusion(**QUICK).fit(law, seed=7, run=Run(progress=press))
+    assert len(generator.sample(20, seed=1)) == 20
+    assert generator.facts["stopped"]
+    assert f"stopped by the user at step 10 of {steps} planned" in generator.facts["notes"][0]
+    assert ("it learned rows of a copula only" in generator.facts["notes"]) == (phase == "pretraining")
+    assert "press Ctrl-C again" in caplog.text
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_pressed_twice_stops_at_once_and_before_anything_was_learned_nothing_is_kept(law):
+    def twice(event):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        TableDiffusion(**QUICK).fit(law, seed=7, run=Run(progress=twice))
+    with pytest.raises(Interrupted, match="before anything was learned"):
+        TableDiffusion(**QUICK).fit(law, seed=7, run=Run(stop=lambda: True, on_stop="keep"))
 
 
 def test_no_planted_rare_level_or_extreme_in_any_byte_of_the_model(tmp_path):

@@ -1,5 +1,6 @@
 """The training loop: known optimum, early stop, time budget, and that stopping and killing change no byte."""
 
+import math
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from synthgen.errors import DataError, EnvironmentProblem, Interrupted, SynthgenError
+from synthgen.generators import budget
 from synthgen.generators.checkpoint import load_state, save_state
 from synthgen.generators.training import Recipe, Training, train
 from synthgen.generators.training_state import STATE
@@ -109,13 +111,114 @@ def _step(folder) -> int:
     return state[1]["step"] if state else 0
 
 
-def test_a_time_budget_becomes_a_recorded_number_of_steps(tmp_path):
+class Clock:
+    """A clock that only training moves: a step takes .1 s, and from `slower_from` on .3 s."""
+
+    def __init__(self, monkeypatch, slower_from: float = math.inf) -> None:
+        self.seconds, self.slower_from, self.first_evaluation = 0.0, slower_from, 0.0
+        monkeypatch.setattr(budget, "clock", lambda: self.seconds)
+
+    def loss(self, network, rows, generator):
+        self.seconds += 0.3 if self.seconds > self.slower_from else 0.1
+        return loss(network, rows, generator)
+
+    def fit(self, run: Run | None = None, **recipe) -> Training:
+        settings = Recipe(batch=32, learning_rate=0.05, ema=0.98, patience=99, memorisation_gap=9.0, **recipe)
+        return train(linear(), self.loss, evaluate, rows=300, recipe=settings, seed=Seed(3), run=run)
+
+
+def test_a_time_budget_becomes_a_number_of_steps(monkeypatch):
+    clock = Clock(monkeypatch)
+    outcome = clock.fit(max_seconds=60.0)
+    assert outcome.steps == outcome.planned_steps == pytest.approx(600 - 8 - 13, abs=8)  # less those that were timed
+    assert clock.seconds == pytest.approx(60.0, abs=1.0)
+    assert outcome.notes == ()
+
+
+def test_a_machine_that_gets_slower_gets_fewer_steps(monkeypatch):
+    clock = Clock(monkeypatch, slower_from=30.0)
+    outcome = clock.fit(max_seconds=60.0)
+    assert 60.0 <= clock.seconds <= 66.1  # it would have been 120
+    assert outcome.steps == outcome.planned_steps < 450
+    assert outcome.history[-1][0] == outcome.steps  # the last weights were looked at
+    assert "the machine got slower" in outcome.notes[0]
+
+
+def test_a_resumed_training_follows_the_plan_that_was_cut(monkeypatch, tmp_path):
+    clock = Clock(monkeypatch, slower_from=30.0)
     with pytest.raises(Interrupted):
-        fit(Run(folder=tmp_path, stop=lambda: True), max_steps=None, max_seconds=0.5)
-    planned = load_state(tmp_path / STATE)[1]["steps"]
-    assert planned >= 10
-    _, outcome = fit(Run(folder=tmp_path, resume=True), max_steps=None, max_seconds=0.5)
-    assert outcome.steps == outcome.planned_steps == planned
+        clock.fit(Run(folder=tmp_path, stop=lambda: clock.seconds > 60.0), max_seconds=60.0)
+    stored = load_state(tmp_path / STATE)[1]
+    assert stored["steps"] < stored["first_steps"]
+    resumed = Clock(monkeypatch).fit(Run(folder=tmp_path, resume=True), max_seconds=60.0)
+    assert resumed.planned_steps == stored["steps"]
+
+
+def test_a_number_of_steps_is_never_cut(monkeypatch):
+    assert Clock(monkeypatch, slower_from=10.0).fit(max_steps=400, max_seconds=1.0).steps == 400
+
+
+def test_memory_that_runs_out_halves_the_parts_of_a_batch(tmp_path, caplog):
+    """As if the device held no more than nine rows: 32 go through as four times eight, with the same gradients."""
+
+    def plain(network, rows, generator):
+        return ((network(X[rows])[:, 0] - Y[rows]) ** 2).mean()
+
+    def small(network, rows, generator):
+        if len(rows) > 9:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return plain(network, rows, generator)
+
+    def learn(loss, run=None):
+        network, recipe = linear(), Recipe(max_steps=100, batch=32, learning_rate=0.05, patience=99)
+        return network, train(network, loss, evaluate, rows=300, recipe=recipe, seed=Seed(3), run=run)
+
+    expected, _ = learn(plain)
+    network, outcome = learn(small, Run(folder=tmp_path))
+    torch.testing.assert_close(network.weight, expected.weight)
+    assert "in 4 parts" in outcome.notes[0]
+    assert "out of memory" in caplog.text
+    assert load_state(tmp_path / STATE)[1]["parts"] == 4
+
+    def none(network, rows, generator):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(EnvironmentProblem, match="too little memory for one row"):
+        learn(none)
+
+
+def test_a_run_that_lost_memory_resumes_to_the_same_bytes(tmp_path):
+    def learn(run=None, *, room=9, **more):
+        def small(network, rows, generator):
+            if len(rows) > room:
+                raise torch.cuda.OutOfMemoryError
+            return loss(network, rows, generator)
+
+        network, recipe = linear(), Recipe(max_steps=100, batch=32, learning_rate=0.05, patience=99)
+        train(network, small, evaluate, rows=300, recipe=recipe, seed=Seed(3), run=run)
+        return network.weight.detach().numpy().tobytes()
+
+    asked = iter(range(1_000))
+    with pytest.raises(Interrupted):
+        learn(Run(folder=tmp_path, stop=lambda: next(asked) >= 50))
+    assert learn(Run(folder=tmp_path, resume=True), room=1_000) == learn()  # the rest goes through in parts too
+
+
+def test_stopped_to_keep_returns_the_best_so_far(tmp_path):
+    asked = iter(range(10_000))
+    _, outcome = fit(Run(folder=tmp_path, stop=lambda: next(asked) >= 137, on_stop="keep"))
+    assert outcome.stopped
+    assert (outcome.steps, outcome.planned_steps) == (137, 400)
+    assert 0 < outcome.best_step <= 130
+    assert outcome.notes == (
+        f"stopped by the user at step 137 of 400 planned; the weights of step {outcome.best_step} are kept",
+    )
+    network, again = fit(Run(folder=tmp_path, resume=True, stop=lambda: True, on_stop="keep"))
+    assert again == outcome
+    assert evaluate(network)[0].item() == pytest.approx(outcome.validation_loss)
+    whole, expected = fit(Run(folder=tmp_path, resume=True))  # and it can still be gone on with
+    assert whole.weight.detach().numpy().tobytes() == fit()[0].weight.detach().numpy().tobytes()
+    assert not expected.stopped
 
 
 def by_heart(**recipe) -> Training:
@@ -142,10 +245,11 @@ def test_stops_when_validation_stops_improving_and_says_so():
     assert "stopped early" in outcome.notes[0]
 
 
-def test_stops_at_memorisation_and_says_so():
+def test_stops_at_memorisation_and_says_so(caplog):
     outcome = by_heart(patience=40)
     assert outcome.steps == 100
     assert "memorisation warning" in outcome.notes[0]
+    assert outcome.notes[0] in caplog.text
 
 
 def test_progress_reports_train_and_validation_loss_not_at_every_step():
@@ -153,7 +257,8 @@ def test_progress_reports_train_and_validation_loss_not_at_every_step():
     fit(Run(progress=events.append))
     assert len([event for event in events if event.metrics]) == 40
     assert events[-1].done == events[-1].total == 400
-    assert set(events[0].metrics) == {"batch_loss", "train_loss", "validation_loss"}
+    assert set(events[0].metrics) == {"batch_loss", "train_loss", "validation_loss", "seconds", "seconds_left"}
+    assert events[0].metrics["seconds_left"] > events[-2].metrics["seconds_left"] == 0
 
 
 def test_divergence_is_an_error():
@@ -163,8 +268,10 @@ def test_divergence_is_an_error():
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     fit(Run(folder=tmp_path), max_steps=20)
-    with pytest.raises(DataError, match="another training"):
+    with pytest.raises(DataError, match=r"another training, which differs in: max_steps\."):
         fit(Run(folder=tmp_path, resume=True), max_steps=30)
+    with pytest.raises(DataError, match="differs in: max_seconds, max_steps"):
+        fit(Run(folder=tmp_path, resume=True), max_steps=None, max_seconds=5.0)
 
 
 def test_broken_checkpoints_are_refused_and_a_failed_write_keeps_the_old_one(tmp_path, monkeypatch):
