@@ -35,15 +35,16 @@ def interruptible(tell: Callable[[str], object]) -> Iterator[Callable[[], bool]]
         times.append(number)
         tell("Stopping at the next step; press Ctrl-C again to stop at once.")
 
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    before = signal.getsignal(signal.SIGINT)
+    theirs = before not in (signal.default_int_handler, signal.SIG_DFL, signal.SIG_IGN)
+    if theirs or threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     signal.signal(signal.SIGINT, press)
     try:
         yield lambda: bool(times)
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -7,24 +7,23 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from synthgen import registry
 from synthgen.auditing import Audit, audit, require_patients, versions
 from synthgen.config import Study
+from synthgen.cost import COST, measured
 from synthgen.data import TableData
 from synthgen.errors import DataError, EnvironmentProblem, UsageError
 from synthgen.io import read, write
+from synthgen.metrics import METRICS, recorded
 from synthgen.policy import Policy, load_policy
 from synthgen.protocols import Generator, Progress, Run
 from synthgen.releasing import release
 from synthgen.report import write as write_report
 from synthgen.rng import Seed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +95,7 @@ def run_study(
     *,
     data: tuple[TableData, TableData] | None = None,
     resume: bool = False,
+    keep_best: bool = False,
     run: Run | None = None,
 ) -> Outcome:
     """Do the whole job in a folder; every finished stage is kept, so an interrupted run can be resumed.
@@ -106,6 +106,7 @@ def run_study(
             if the decision is RELEASE, release/.
         data: train and holdout, where they do not come from the study's file.
         resume: go on with what the folder holds; the study and its data must be the same.
+        keep_best: with `resume`, do not train on, but take the best weights that the interrupted training had.
         run: progress and stop flag.
 
     Raises:
@@ -115,9 +116,10 @@ def run_study(
     policy, generator = load_policy(study.policy), _generator(study)
     train, holdout = data or read_study_data(study)
     _open_folder(folder, study, policy, train, holdout, resume=resume)
-    run = replace(run, folder=folder / "checkpoints", resume=resume, progress=_recorded(folder, run.progress))
+    run = replace(run, folder=folder / "checkpoints", resume=resume, progress=recorded(folder / METRICS, run.progress))
 
-    generator = _fitted(generator, train, folder / "model", seed=seed.child("fit"), run=run)
+    training = replace(run, stop=lambda: True, on_stop="keep") if keep_best else run
+    generator = _fitted(generator, train, folder / "model", seed=seed.child("fit"), run=training)
     synthetic = _sampled(generator, study, len(train), seed=seed.child("sample"), run=run)
     write(synthetic, folder / "synthetic.parquet")
     result = audit(
@@ -154,8 +156,11 @@ def _fitted(generator: Generator, train: TableData, model: Path, *, seed: Seed, 
     if run.resume and (model / "manifest.json").exists() and not pickled:
         return type(generator).load(model)
     run.progress(Progress("fit", 0, 1))
-    fitted = generator.fit(train, seed=seed, run=run)
+    cost = model.with_name("checkpoints") / COST
+    with measured(cost, threads=getattr(generator, "threads", None)):
+        fitted = generator.fit(train, seed=seed, run=run)
     fitted.save(model)
+    cost.replace(model / COST)
     run.progress(Progress("fit", 1, 1))
     return fitted
 
@@ -209,16 +214,3 @@ def _open_folder(
         part.replace(path)
     except OSError as error:
         raise EnvironmentProblem(f"cannot write into {folder.name!r}: {error.strerror}") from error
-
-
-def _recorded(folder: Path, tell: Callable[[Progress], None]) -> Callable[[Progress], None]:
-    """Pass events on, and keep those with figures as lines of metrics.jsonl."""
-
-    def progress(event: Progress) -> None:
-        if event.metrics:
-            line = {"stage": event.stage, "done": event.done, "total": event.total, **event.metrics}
-            with (folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
-        tell(event)
-
-    return progress

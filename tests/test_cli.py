@@ -1,7 +1,10 @@
 """The command line: every verb on real files, exit codes, JSON on stdout alone, and no value in any message."""
 
+import importlib.util
 import json
 import os
+import shutil
+import signal
 
 import pandas as pd
 import pytest
@@ -268,3 +271,68 @@ def test_a_bug_never_quotes_its_message(run, patients_csv, tmp_path, monkeypatch
     assert code == 1
     assert SECRET not in err
     assert "ValueError" in err
+
+
+QUICK_FIT = ("--seed", 1, "--set", "max_steps=60", "--set", "width=32", "--set", "threads=1")
+
+
+def test_fit_leaves_figures_and_cost_beside_the_model(run, patients_csv, tmp_path):
+    code, _, err = run("fit", patients_csv, *QUICK_FIT, "-o", tmp_path / "m")
+    assert code == 0, err
+    expected = {"manifest.json", "weights.safetensors", "metrics.jsonl", "cost.json"}
+    assert {path.name for path in (tmp_path / "m").iterdir()} == expected
+    lines = [json.loads(line) for line in (tmp_path / "m" / "metrics.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in lines} == {"pretraining", "training"}
+    assert {"validation_loss", "train_loss", "seconds", "seconds_left"} < set(lines[-1])
+    cost = json.loads((tmp_path / "m" / "cost.json").read_text())
+    assert set(cost) == {"seconds", "energy_kwh", "device", "threads"}
+    assert cost["threads"] == 1
+    assert 0 < lines[-1]["seconds"] < cost["seconds"]
+    assert not (tmp_path / "m.checkpoints").exists()
+
+
+def test_an_interrupted_fit_goes_on_or_keeps_its_best(run, patients_csv, tmp_path, monkeypatch, caplog):
+    from synthgen.cli import options
+
+    command, model = ("fit", patients_csv, *QUICK_FIT, "-o", tmp_path / "m"), tmp_path / "m"
+    assert run(*command, "--keep-best")[0] == 2  # nothing was interrupted
+    real = options._drawing
+
+    def pressing(bars):
+        def progress(event):
+            if event.stage == "training" and event.metrics and event.done >= 20:
+                signal.raise_signal(signal.SIGINT)
+            draw(event)
+
+        draw = real(bars)
+        return progress
+
+    with monkeypatch.context() as patch:
+        patch.setattr(options, "_drawing", pressing)
+        code, _, err = run(*command)
+    assert code == 130
+    assert "stopped at step 20 of 42" in err
+    assert "--keep-best" in err
+    assert not model.exists()
+    code, _, err = run(*command)
+    assert (code, "--resume goes on with it" in err) == (2, True)
+    copied = tmp_path / "copy.checkpoints"
+    shutil.copytree(tmp_path / "m.checkpoints", copied)
+    code, _, err = run(*command, "--keep-best")
+    assert code == 0
+    assert "stopped by the user at step 20 of 42" in caplog.text
+    facts = json.loads((model / "manifest.json").read_text())["training"]
+    assert (facts["stopped"], facts["steps"]) == (True, 20)
+    assert run("fit", patients_csv, *QUICK_FIT, "-o", tmp_path / "copy", "--resume")[0] == 0
+    assert run("fit", patients_csv, *QUICK_FIT, "-o", tmp_path / "whole")[0] == 0
+    files = [tmp_path / name / "weights.safetensors" for name in ("copy", "whole")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_trackers_are_named_by_accelerate(run, patients_csv, tmp_path):
+    command = ("fit", patients_csv, *QUICK_FIT, "-o", tmp_path / "m", "--track")
+    code, _, err = run(*command, "tensorbord")
+    assert (code, "did you mean 'tensorboard'" in err) == (2, True)
+    if importlib.util.find_spec("accelerate") is None:
+        code, _, err = run(*command, "tensorboard")
+        assert (code, "synthgen-health[track]" in err) == (6, True)

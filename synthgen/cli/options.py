@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import signal
-import sys
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from synthgen.errors import UsageError
+from synthgen.interrupts import interruptible
 from synthgen.protocols import Progress, Run
 
 if TYPE_CHECKING:
@@ -37,6 +37,12 @@ force_option = click.option("--force", is_flag=True, help="Overwrite what is the
 seed_option = click.option("--seed", type=click.IntRange(min=0), required=True, help="Equal seeds give equal bytes.")
 set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting; repeatable.")
 encoding_option = click.option("--encoding", help="Of text files that are not UTF-8, such as latin-1.")
+keep_best_option = click.option(
+    "--keep-best", is_flag=True, help="Do not train on: take the best weights of the interrupted training."
+)
+track_option = click.option(
+    "--track", metavar="NAME", help="Send losses to a tracker of accelerate, such as tensorboard or mlflow."
+)
 policy_option = click.option(
     "--policy", default="research-share", show_default=True, help="A shipped policy or a file."
 )
@@ -76,9 +82,15 @@ def tables_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), gathered)
 
 
+def leads() -> bool:
+    """Is this the main process of those that `accelerate launch` started, or the only one?"""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def say(text: str = "") -> None:
     """A line for a person, on stderr, so that stdout stays clean for results."""
-    click.echo(text, err=True)
+    if leads():
+        click.echo(text, err=True)
 
 
 def show(text: str) -> None:
@@ -138,17 +150,12 @@ def show_rows(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
 
 @contextmanager
 def job() -> Iterator[Run]:
-    """A Run whose progress is drawn on stderr and which Ctrl-C stops at the next step, with a checkpoint."""
+    """A Run whose progress is drawn on stderr and which Ctrl-C stops at the next step, with a checkpoint.
+
+    Of several processes that train together only the main one draws.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
-
-    stopped: list[bool] = []
-
-    def stop(_signal: int, _frame: Any) -> None:
-        if stopped:
-            raise KeyboardInterrupt
-        stopped.append(True)
-        say("Stopping at the next step; press Ctrl-C again to stop at once.")
 
     columns = (
         TextColumn("{task.description:<28}"),
@@ -158,12 +165,9 @@ def job() -> Iterator[Run]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}"),
     )
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        with Bars(*columns, console=_console(stderr=True), transient=False) as bars:
-            yield Run(progress=_drawing(bars), stop=lambda: bool(stopped))
-    finally:
-        signal.signal(signal.SIGINT, before)
+    bars = Bars(*columns, console=_console(stderr=True), transient=False, disable=not leads())
+    with interruptible(say) as stopped, bars:
+        yield Run(progress=_drawing(bars), stop=stopped)
 
 
 def _drawing(bars: Any) -> Callable[[Progress], None]:
@@ -176,7 +180,7 @@ def _drawing(bars: Any) -> Callable[[Progress], None]:
             tasks[key] = bars.add_task(event.stage, total=event.total, figures="")
         bars.update(tasks[key], completed=event.done, total=event.total, description=event.stage)
         if event.metrics:
-            figures = (f"{name} {value:.4g}" for name, value in list(event.metrics.items())[:3])
+            figures = (f"{name} {value:.4g}" for name, value in list(event.metrics.items())[:2])
             bars.update(tasks[key], figures="  ".join(figures))
 
     return progress
@@ -194,7 +198,14 @@ def require_absent(path: Path, *, force: bool) -> None:
 
 def configure_logging() -> None:
     """Warnings of the library go to stderr, one line each."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.basicConfig(handlers=[_ToPerson()], level=logging.WARNING, format="%(levelname)s: %(message)s")
+
+
+class _ToPerson(logging.Handler):
+    """Asks for stderr at each line, so that a line and the progress bar do not overwrite each other."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
 
 
 def _console(*, stderr: bool = False) -> Any:

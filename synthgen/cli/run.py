@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from synthgen.errors import UsageError
 
 if TYPE_CHECKING:
     from synthgen.config import Study
+    from synthgen.protocols import Generator
     from synthgen.study import Outcome
 
 
@@ -69,6 +71,8 @@ def init(kind: str, output: Path, force: bool) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Run folder; by default the study's name.")
 @options.set_option
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@options.keep_best_option
+@options.track_option
 @click.option("--dry-run", is_flag=True, help="Show the resolved job, its size and a memory estimate; do nothing.")
 @options.json_option
 @click.pass_context
@@ -78,6 +82,8 @@ def run(
     output: Path | None,
     settings: tuple[str, ...],
     resume: bool,
+    keep_best: bool,
+    track: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -93,7 +99,8 @@ def run(
         _show_plan(plan_study(chosen).to_json(), as_json=as_json)
         return
     folder = output or Path(study.stem + "-run")
-    _finish(context, _run(chosen, folder, data=None, resume=resume), as_json=as_json)
+    outcome = _run(chosen, folder, data=None, resume=resume or keep_best, keep_best=keep_best, track=track)
+    _finish(context, outcome, as_json=as_json)
 
 
 @click.command()
@@ -108,6 +115,8 @@ def run(
 @click.option("--max-seconds", type=click.FloatRange(min=1), help="Training time, where the generator has a budget.")
 @options.set_option
 @click.option("--resume", is_flag=True, help="Go on from the checkpoints beside the model folder.")
+@options.keep_best_option
+@options.track_option
 @options.force_option
 def fit(
     data: Path,
@@ -121,18 +130,23 @@ def fit(
     max_seconds: float | None,
     settings: tuple[str, ...],
     resume: bool,
+    keep_best: bool,
+    track: str | None,
     force: bool,
 ) -> None:
     """Train a generator on the whole of DATA and write a model folder.
 
-    Keep a holdout out of DATA: an audit needs patients that the generator never saw.
-    """
-    from dataclasses import replace
+    Keep a holdout out of DATA: an audit needs patients that the generator never saw. Beside the model the folder gets
+    metrics.jsonl (losses and time) and cost.json (seconds, device, energy if the extra energy is installed).
 
+    Ctrl-C stops with a checkpoint: --resume goes on from it, --keep-best makes a model of the best weights so far.
+    """
     from synthgen import registry
     from synthgen.auditing import require_patients
     from synthgen.config import parse_setting
+    from synthgen.cost import COST
     from synthgen.io import read
+    from synthgen.metrics import METRICS
 
     options.require_absent(output, force=force)
     _require_replaceable(output)
@@ -144,11 +158,24 @@ def fit(
     require_patients(train, data.name)
     _say_unlearned(train)
     checkpoints = output.with_name(output.name + ".checkpoints")
-    with options.job() as job:
-        fitted = model.fit(train, seed=seed, run=replace(job, folder=checkpoints, resume=resume))
+    if keep_best and not checkpoints.exists():
+        raise UsageError(f"--keep-best: there is no interrupted training of {output.name!r}")
+    if options.leads() and checkpoints.exists() and not (resume or keep_best):
+        if not force:
+            raise UsageError(
+                f"there is an interrupted training of {output.name!r}: --resume goes on with it, --keep-best takes its "
+                "best weights, --force begins anew"
+            )
+        _remove(checkpoints)
+    fitted = _fitted(model, train, checkpoints, seed=seed, resume=resume or keep_best, keep_best=keep_best, track=track)
+    if not options.leads():
+        return
     part = output.with_name(f".{output.name}.part")
     try:
         fitted.save(part)  # whole, before an earlier model goes
+        for name in (METRICS, COST):
+            if (checkpoints / name).exists():
+                (checkpoints / name).replace(part / name)
         _clear(output, force=force)
         part.rename(output)
     finally:
@@ -199,13 +226,44 @@ def sample(
     options.say(f"{len(synthetic):,} rows: {output}. Not audited yet: see synthgen audit --help")
 
 
-def _run(study: Study, folder: Path, *, data: Any, resume: bool) -> Outcome:
+def _fitted(
+    model: Generator, train: Any, folder: Path, *, seed: int, resume: bool, keep_best: bool, track: str | None
+) -> Generator:
+    """Train, with checkpoints, figures and cost in a folder."""
+    from dataclasses import replace
+
+    from synthgen.cost import COST, measured
+    from synthgen.metrics import METRICS, recorded, tracked
+
+    threads, logs = getattr(model, "threads", None), folder.with_suffix(".track")
+    with options.job() as job, tracked(track, logs, job.progress) as progress:
+        run = replace(job, folder=folder, resume=resume, progress=progress)
+        if keep_best:
+            run = replace(run, stop=lambda: True, on_stop="keep")
+        if not options.leads():
+            return model.fit(train, seed=seed, run=run)
+        run = replace(run, progress=recorded(folder / METRICS, progress))
+        with measured(folder / COST, threads=threads):
+            return model.fit(train, seed=seed, run=run)
+
+
+def _run(
+    study: Study, folder: Path, *, data: Any, resume: bool, keep_best: bool = False, track: str | None = None
+) -> Outcome:
+    from dataclasses import replace
+
+    from synthgen.metrics import tracked
     from synthgen.study import read_study_data, run_study
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("several processes can train together, but not audit: launch synthgen fit, then sample, audit")
+    if keep_best and not (folder / "checkpoints").exists():
+        raise UsageError(f"--keep-best: {folder.name!r} holds no interrupted training")
     train, holdout = data or read_study_data(study)
     _say_unlearned(train)
-    with options.job() as job:
-        return run_study(study, folder, data=(train, holdout), resume=resume, run=job)
+    with options.job() as job, tracked(track, folder / "track", job.progress) as progress:
+        run = replace(job, progress=progress)
+        return run_study(study, folder, data=(train, holdout), resume=resume, keep_best=keep_best, run=run)
 
 
 def _finish(context: click.Context, outcome: Outcome, *, as_json: bool) -> None:

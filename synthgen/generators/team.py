@@ -59,6 +59,10 @@ class Team:
         distributed.broadcast(message, 0)
         return tuple(message.tolist())
 
+    def meet(self) -> None:
+        """Wait until all are here."""
+        self.any(False)
+
     def any(self, flag: bool) -> bool:
         """Does one of them say so?"""
         if self.size == 1:
@@ -84,5 +88,6 @@ def team() -> Team:
         from accelerate import PartialState
     except ImportError as error:
         raise EnvironmentProblem("training in several processes needs accelerate: pip install accelerate") from error
-    state = PartialState()
+    on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    state = PartialState(cpu=on_cpu)
     return Team(state.process_index, state.num_processes, str(state.device))

@@ -111,8 +111,9 @@ def train(
     """
     run = run or Run()
     described = description(identity, seed, recipe)
+    team().meet()  # what was written before is there
     state = read_checkpoint(network, recipe, run, described)
-    team().agree(0.0)  # nobody writes before all have read
+    team().meet()  # and is not replaced before all have read it
     if state is None:
         state = _started(network, loss, evaluate, rows=rows, recipe=recipe, seed=seed)
         write_checkpoint(state, run, described)
