@@ -21,6 +21,8 @@ from synthgen.rng import Seed
 from synthgen.schema import DEFAULT_MISSING, TableSchema
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from synthgen.data import TableData
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,20 @@ class Audit:
 
     def _repr_html_(self) -> str:
         return self.decision._repr_html_() + findings_html(self.findings)
+
+    def plot(self, name: str) -> Figure:
+        """One of the report's pictures as a matplotlib figure, for a notebook.
+
+        Args:
+            name: of a check that was run, such as "fidelity.columns", or its last part: "columns", "pairs",
+                "missingness", "detection", "membership", "train_on_synthetic".
+
+        Raises:
+            UsageError: no picture has that name.
+        """
+        from synthgen.report.plots import plot
+
+        return plot(self, name)
 
     @property
     def schema(self) -> TableSchema:

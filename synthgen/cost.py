@@ -6,6 +6,7 @@ The figures differ between two runs that give the same bytes otherwise, so they 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -87,6 +88,7 @@ def _energy_meter() -> Callable[[], float | None]:
         data = getattr(tracker, "final_emissions_data", None)
         return None if data is None else float(data.energy_consumed)
 
+    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
     with warnings.catch_warnings(action="ignore"):
         tracker = OfflineEmissionsTracker(
             country_iso_code="USA",  # it asks for one, to turn energy into emissions; these are not used

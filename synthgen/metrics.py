@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +69,8 @@ def tracked(
     from synthgen.generators.team import team
 
     cpu = team().device.startswith("cpu")  # accelerate refuses to be set up in two ways
-    accelerator = Accelerator(log_with=tracker, project_dir=str(folder), cpu=cpu)
+    with warnings.catch_warnings(action="ignore"):  # what it warns of is an error below
+        accelerator = Accelerator(log_with=tracker, project_dir=str(folder), cpu=cpu)
     if not accelerator.log_with:
         raise EnvironmentProblem(f"the tracker {tracker!r} is not installed: pip install {tracker.replace('_', '-')}")
     accelerator.init_trackers("synthgen")

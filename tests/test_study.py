@@ -12,6 +12,11 @@ from pathlib import Path
 import pytest
 from conftest import invented_patients
 
+from synthgen.config import study_from_mapping
+from synthgen.errors import Interrupted
+from synthgen.protocols import Run
+from synthgen.study import run_study
+
 COMMAND = [sys.executable, "-c", "from synthgen.cli import main; main()", "run", "study.yaml", "-o"]
 STUDY = """
 data: {table: p.csv, target: died}
@@ -126,3 +131,21 @@ def test_a_run_folder_holds_no_patient_and_no_path(folder):
         if path.is_file():
             content = path.read_bytes()
             assert not any(value.encode() in content for value in forbidden), path.name
+
+
+def test_the_best_of_an_interrupted_run_can_be_kept(tmp_path):
+    invented_patients(400).to_csv(tmp_path / "p.csv", index=False)
+    (tmp_path / "lenient.yaml").write_text(
+        "name: lenient\ndescription: for this test\ninconclusive_means: REFUSE\n"
+        "checks:\n  contract: {limit: 0, why: identifiers}\n"
+    )
+    generator = {"name": "diffusion", "settings": {"max_steps": 60, "width": 32, "threads": 1}}
+    data = {"table": str(tmp_path / "p.csv"), "target": "died"}
+    study = study_from_mapping({"data": data, "generator": generator, "policy": str(tmp_path / "lenient.yaml")})
+    asked = iter(range(1_000))
+    with pytest.raises(Interrupted, match="step 22 of 42"):
+        run_study(study, tmp_path / "R", run=Run(stop=lambda: next(asked) >= 40))  # 18 of them in pretraining
+    run_study(study, tmp_path / "R", resume=True, keep_best=True)
+    facts = json.loads((tmp_path / "R" / "model" / "manifest.json").read_text())["training"]
+    assert (facts["stopped"], facts["steps"], facts["planned_steps"]) == (True, 22, 42)
+    assert json.loads((tmp_path / "R" / "model" / "cost.json").read_text())["seconds"] > 0

@@ -25,12 +25,14 @@ from synthgen.generators.denoiser import Denoiser, Layout
 from synthgen.generators.objective import Objective, marginals
 from synthgen.generators.sampling import sample_tokens
 from synthgen.generators.tabular import Fitted
+from synthgen.generators.training_plot import plot_training
 from synthgen.interrupts import keeping_the_best
 from synthgen.protocols import Progress, Run
 from synthgen.rng import Seed
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 log = logging.getLogger(__name__)
@@ -163,6 +165,10 @@ class TableDiffusion:
     def facts(self) -> Mapping[str, Any]:
         """What the training did: steps, losses, notes, network size, and what value protection folded."""
         return tabular.state_of(self._fitted).facts
+
+    def plot_training(self) -> Figure:
+        """Train and validation loss over the steps, the step whose weights were kept, and the memorisation gap."""
+        return plot_training(self.facts)
 
     def save(self, folder: str | Path) -> None:
         """Write `manifest.json` and `weights.safetensors`."""

@@ -1,23 +1,20 @@
-"""What can be seen at a glance? Pictures of an audit as inline SVG that follows the page's colours and fonts."""
+"""What can be seen at a glance? Pictures of an audit, for the report's page and for notebooks."""
 
 from __future__ import annotations
 
-import io
 import math
 import re
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
-import matplotlib
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
+from synthgen.errors import UsageError, suggest
 from synthgen.findings import Estimate
 from synthgen.report.content import Figure, paired
-from synthgen.report.public import figure, interval, shown
+from synthgen.report.public import figure, interval, public, shown
+from synthgen.report.rendering import Palette, as_figure, as_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,47 +22,62 @@ if TYPE_CHECKING:
     from synthgen.auditing import Audit
     from synthgen.findings import Finding, Measurement
 
-WIDTH = 410  # SVG units; a picture fills a phone's width without shrinking its text much
 ROW = 17
 MOST_ROWS = 40
 NAME_LENGTH = 24
 SMALLEST_RATE = 1e-3  # of the logarithmic axes
-# Placeholders that become CSS classes, so that one picture serves the light and the dark page.
-COLOURS = {
-    "ink": "#010101",
-    "faint": "#020202",
-    "line": "#030303",
-    "ours": "#040404",
-    "real": "#050505",
-    "third": "#060606",
-}
-_CLASS = {colour: name for name, colour in COLOURS.items()}
 _SERIES = (("ours", "-"), ("real", (0, (5, 2))), ("third", (0, (1, 1.5))), ("ink", (0, (5, 1, 1, 1))))
-_RC: dict[Any, Any] = {
-    "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 11.5, "text.parse_math": False,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": COLOURS["line"],
-    "axes.labelcolor": COLOURS["ink"], "axes.linewidth": 0.8, "axes.labelsize": 11.5, "text.color": COLOURS["ink"],
-    "xtick.color": COLOURS["faint"], "ytick.color": COLOURS["faint"], "xtick.labelsize": 10.5, "ytick.labelsize": 10.5,
-    "grid.color": COLOURS["line"], "grid.linewidth": 0.6, "legend.frameon": False, "legend.fontsize": 11,
-    "figure.dpi": 72, "svg.image_inline": True,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: its SVG, what it shows, and the same in words for those who do not see it."""
+    """One picture: how it is drawn, what it shows, and the same in words for those who do not see it."""
 
     name: str
     title: str
     caption: str
     alt: str
-    svg: str
+    height: int  # SVG units
+    draw: Callable[[Canvas, Palette], None]
+
+    @property
+    def svg(self) -> str:
+        """As a piece of the report's page."""
+        return as_svg(self.draw, name=self.name, title=self.title, alt=self.alt, height=self.height)
 
 
 def pictures(audit: Audit) -> tuple[Picture, ...]:
     """All pictures that the audit's figures and curves allow, privacy first."""
-    columns = {str(column["name"]) for column in audit.columns}
-    return tuple(picture for finding in audit.findings for picture in _of(finding, columns))
+    return tuple(_named(audit).values())
+
+
+def plot(audit: Audit, name: str) -> Canvas:
+    """One of the report's pictures as a matplotlib figure: the same figures, rounded in the same way.
+
+    Args:
+        audit: with the checks that were run.
+        name: of the check, such as "fidelity.columns", or its last part, "columns".
+
+    Raises:
+        UsageError: no picture has that name.
+    """
+    known = _named(public(audit))
+    found = [key for key in known if name in (key, key.partition(".")[2])]
+    if len(found) != 1:
+        raise UsageError(f"no picture {name!r}: {suggest(name, known) if known else 'this audit has none'}")
+    picture = known[found[0]]
+    return as_figure(picture.draw, title=picture.title, height=picture.height)
+
+
+def _named(audit: Audit) -> dict[str, Picture]:
+    """Pictures by check; by check and kind where a check has several."""
+    columns, named = {str(column["name"]) for column in audit.columns}, {}
+    for finding in audit.findings:
+        drawn = _of(finding, columns)
+        for picture in drawn:
+            kind = picture.name.removeprefix(_identifier(finding.check)) or "-figures"
+            named[finding.check if len(drawn) == 1 else finding.check + "." + kind[1:]] = picture
+    return named
 
 
 @dataclass(frozen=True)
@@ -98,8 +110,8 @@ def dot_plot(dots: Dots, *, name: str) -> Picture | None:
     if len(cut.rows) < len(known):
         caption += f" The worst {len(cut.rows)} of {len(known)} are drawn; all stand in the details."
     alt = f"{dots.title}. Worst first: " + "; ".join(_spoken(row) for row in cut.rows[:5]) + "."
-    svg = _svg(lambda canvas: _draw_dots(canvas, cut), name, dots.title, alt, 74 + ROW * len(cut.rows))
-    return Picture(name, dots.title, caption, alt, svg)
+    height = 74 + ROW * len(cut.rows)
+    return Picture(name, dots.title, caption, alt, height, lambda canvas, palette: _draw_dots(canvas, cut, palette))
 
 
 def roc_plot(
@@ -109,16 +121,18 @@ def roc_plot(
     alt = f"{title}. " + " ".join(
         _spoken_roc(shown(_series(key, log=log)), curve, log=log) for key, curve in curves.items()
     )
-    svg = _svg(lambda canvas: _draw_roc(canvas, curves, log=log), name, title, alt, 370 + 16 * len(curves))
-    return Picture(name, title, caption, alt, svg)
+    height = 370 + 16 * len(curves)
+    return Picture(
+        name, title, caption, alt, height, lambda canvas, palette: _draw_roc(canvas, curves, palette, log=log)
+    )
 
 
 def line_plot(curves: Mapping[str, Sequence[tuple[float, float]]], *, name: str, title: str, caption: str) -> Picture:
     """Curves that a check gives beside its figures."""
     spoken = (f"{shown(key)} ends at {figure(curve[-1][1])}" for key, curve in curves.items() if curve)
     alt = f"{title}. " + "; ".join(spoken) + "."
-    svg = _svg(lambda canvas: _draw_lines(canvas, curves), name, title, alt, 300 + 16 * len(curves))
-    return Picture(name, title, caption, alt, svg)
+    height = 300 + 16 * len(curves)
+    return Picture(name, title, caption, alt, height, lambda canvas, palette: _draw_lines(canvas, curves, palette))
 
 
 _TITLES = {
@@ -190,21 +204,21 @@ def _curve_pictures(finding: Finding, measurement: Measurement, title: str) -> l
     return drawn
 
 
-def _draw_dots(canvas: Canvas, dots: Dots) -> None:
+def _draw_dots(canvas: Canvas, dots: Dots, palette: Palette) -> None:
     height = canvas.get_figheight() * 72
     axes = canvas.add_axes((0.37, 42 / height, 0.60, 1 - 74 / height))
     rows, places = dots.rows, range(len(dots.rows), 0, -1)
-    axes.hlines([*places], 0, 1, transform=axes.get_yaxis_transform(), colors=COLOURS["line"], linewidth=0.4)
+    axes.hlines([*places], 0, 1, transform=axes.get_yaxis_transform(), colors=palette["line"], linewidth=0.4)
     if dots.overall is not None and math.isfinite(dots.overall):
         words = f"{dots.real}, all together"
-        axes.axvline(dots.overall, color=COLOURS["real"], linewidth=1.4, linestyle=(0, (5, 2)), label=words)
+        axes.axvline(dots.overall, color=palette["real"], linewidth=1.4, linestyle=(0, (5, 2)), label=words)
     controls = [(row.control, p + 0.18) for row, p in zip(rows, places, strict=True) if row.control is not None]
     ours = [(row.estimate, p - 0.12) for row, p in zip(rows, places, strict=True)]
     if controls:
-        _draw_intervals(axes, controls, "D", "real", label=dots.real, markersize=4.5, markerfacecolor="none")
-    _draw_intervals(axes, ours, "o", "ours", label=dots.ours, markersize=5.5)
+        _draw_intervals(axes, controls, "D", palette["real"], label=dots.real, markersize=4.5, markerfacecolor="none")
+    _draw_intervals(axes, ours, "o", palette["ours"], label=dots.ours, markersize=5.5)
     axes.set_yticks([*places], [_short(row.name) for row in rows])
-    axes.tick_params(axis="y", length=0, labelcolor=COLOURS["ink"])
+    axes.tick_params(axis="y", length=0, labelcolor=palette["ink"])
     axes.set_ylim(0.3, len(rows) + 0.7)
     axes.margins(x=0.04)
     if dots.better == "lower" and min(row.estimate.value for row in rows) >= 0:
@@ -220,15 +234,17 @@ def _draw_intervals(
 ) -> None:
     places = [place for _, place in figures]
     lows, highs = [e.low for e, _ in figures], [e.high for e, _ in figures]
-    axes.hlines(places, lows, highs, colors=COLOURS[colour], linewidth=1.6)
-    axes.plot([e.value for e, _ in figures], places, marker, color=COLOURS[colour], **style)
+    axes.hlines(places, lows, highs, colors=colour, linewidth=1.6)
+    axes.plot([e.value for e, _ in figures], places, marker, color=colour, **style)
 
 
-def _draw_roc(canvas: Canvas, curves: Mapping[str, Sequence[tuple[float, float]]], *, log: bool) -> None:
+def _draw_roc(
+    canvas: Canvas, curves: Mapping[str, Sequence[tuple[float, float]]], palette: Palette, *, log: bool
+) -> None:
     axes = _frame(canvas, len(curves) + 1)
     least = SMALLEST_RATE if log else 0.0
-    axes.plot([least, 1], [least, 1], color=COLOURS["faint"], linewidth=1, linestyle=(0, (1, 3)), label="guessing")
-    _plot_series(axes, {_series(name, log=log): curve for name, curve in curves.items()}, least)
+    axes.plot([least, 1], [least, 1], color=palette["faint"], linewidth=1, linestyle=(0, (1, 3)), label="guessing")
+    _plot_series(axes, {_series(name, log=log): curve for name, curve in curves.items()}, least, palette)
     if log:
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -244,9 +260,9 @@ def _draw_roc(canvas: Canvas, curves: Mapping[str, Sequence[tuple[float, float]]
     _legend(canvas)
 
 
-def _draw_lines(canvas: Canvas, curves: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+def _draw_lines(canvas: Canvas, curves: Mapping[str, Sequence[tuple[float, float]]], palette: Palette) -> None:
     axes = _frame(canvas, len(curves))
-    _plot_series(axes, curves, -math.inf)
+    _plot_series(axes, curves, -math.inf, palette)
     axes.grid(visible=True)
     axes.locator_params(nbins=5)
     _legend(canvas)
@@ -259,13 +275,15 @@ def _frame(canvas: Canvas, series: int) -> Axes:
     return canvas.add_axes((0.15, bottom, 0.81, top - bottom))
 
 
-def _plot_series(axes: Axes, curves: Mapping[str, Sequence[tuple[float, float]]], least: float) -> None:
+def _plot_series(
+    axes: Axes, curves: Mapping[str, Sequence[tuple[float, float]]], least: float, palette: Palette
+) -> None:
     for index, (name, curve) in enumerate(sorted(curves.items(), key=lambda item: _is_real(item[0]))):
         colour, dashes = _SERIES[1] if _is_real(name) else _SERIES[index % len(_SERIES)]
         points = [(max(x, least), max(y, least)) for x, y in curve if math.isfinite(x) and math.isfinite(y)]
         axes.plot(
             *zip(*points, strict=True),
-            color=COLOURS[colour],
+            color=palette[colour],
             linestyle=dashes,
             linewidth=1.8,
             label=_short(name, 48),
@@ -284,69 +302,6 @@ def _is_real(name: str) -> bool:
 
 def _legend(canvas: Canvas) -> None:
     canvas.legend(loc="upper left", borderaxespad=0.2, labelspacing=0.25, handlelength=2.6)
-
-
-def _svg(draw: Callable[[Canvas], None], name: str, title: str, alt: str, height: int) -> str:
-    """Draw and turn matplotlib's SVG into a piece of the page: classes for colours, the page's fonts, unique ids."""
-    with matplotlib.rc_context({**_RC, "svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*Glyph.*")  # the browser has the glyph, or shows a box
-        canvas = Canvas(figsize=(WIDTH / 72, height / 72))
-        canvas.patch.set_visible(False)
-        draw(canvas)
-        for axes in canvas.axes:
-            axes.patch.set_visible(False)
-        target = io.StringIO()
-        FigureCanvasSVG(canvas).print_svg(
-            target, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
-    root = ElementTree.fromstring(target.getvalue())  # noqa: S314  (matplotlib wrote it a line ago)
-    _plain(root, name)
-    root.attrib = {"viewBox": f"0 0 {WIDTH} {height}", "role": "img", "aria-labelledby": f"{name}-t {name}-d"}
-    for position, (tag, text) in enumerate((("title", title), ("desc", alt))):
-        element = ElementTree.Element(tag, {"id": f"{name}-{tag[0]}"})
-        element.text = text
-        root.insert(position, element)
-    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
-
-
-def _plain(element: ElementTree.Element, name: str) -> None:
-    """Drop what a page does not need, and rewrite what it must own: namespaces, ids, styles."""
-    element.tag = element.tag.split("}")[-1]
-    for child in list(element):
-        if child.tag.split("}")[-1] in ("metadata", "style"):
-            element.remove(child)
-        else:
-            _plain(child, name)
-    attributes: dict[str, str] = {}
-    for key, value in element.attrib.items():
-        key = key.split("}")[-1]
-        if key == "style":
-            attributes |= _presentation(value)
-        elif key == "id" and element.tag in ("g", "svg"):
-            continue  # matplotlib's group names; nothing refers to them
-        elif key in ("id", "href", "clip-path"):
-            attributes[key] = re.sub(r"^(url\(#|#)?", rf"\g<1>{name}-", value)
-        else:
-            attributes[key] = value
-    element.attrib = attributes
-    if element.tail is not None and not element.tail.strip():
-        element.tail = "\n"
-
-
-def _presentation(style: str) -> dict[str, str]:
-    """A style as classes for colours and attributes for the rest; the page's policy forbids inline styles."""
-    classes: list[str] = []
-    attributes: dict[str, str] = {}
-    for part in filter(None, (piece.strip() for piece in style.split(";"))):
-        key, _, value = (text.strip() for text in part.partition(":"))
-        if key in ("fill", "stroke") and value in _CLASS:
-            classes.append(f"{key[0]}-{_CLASS[value]}")
-        elif key in ("font", "font-size"):
-            size = re.search(r"([\d.]+)px", value)
-            attributes |= {"font-size": size[1]} if size else {}
-        elif not key.startswith("font"):
-            attributes[key] = value
-    return attributes | ({"class": " ".join(classes)} if classes else {})
 
 
 def _short(name: str, length: int = NAME_LENGTH) -> str:
