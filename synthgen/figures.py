@@ -37,7 +37,7 @@ def blank(*, width: float, height: float) -> Figure:
         target = io.BytesIO()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*Glyph.*")  # a box stands for it
-            figure.savefig(target, format="png", bbox_inches="tight")
+            figure.savefig(target, format="png")
         return target.getvalue()
 
     figure._repr_png_ = png  # type: ignore[attr-defined]  # a notebook that never imported pyplot asks for it

@@ -58,6 +58,7 @@ def test_a_curve_is_drawn_as_the_check_gave_it():
     for curve in curves.values():
         assert [[max(x, 1e-3), max(y, 1e-3)] for x, y in curve] in drawn
     assert axes.get_xscale() == "log"
+    assert audit.plot("membership").get_label() == "Who was in the training data? The attacker's hits"
 
 
 def test_unknown_pictures_are_refused_with_those_there_are():

@@ -32,6 +32,7 @@ def plot_training(facts: Mapping[str, Any]) -> Figure:
     steps, train, validation = zip(*facts["history"], strict=True)
     gap = [v / t / facts["first_ratio"] - 1 for t, v in zip(train, validation, strict=True)]
     figure = blank(width=6.4, height=4.8)
+    figure.set_layout_engine("constrained")
     above, below = figure.subplots(2, sharex=True, height_ratios=(2, 1))
     above.plot(steps, train, color=INK["faint"], linestyle="--", label="train")
     above.plot(steps, validation, color=INK["ours"], label="validation")

@@ -99,7 +99,7 @@ def as_figure(draw: Draw, *, title: str, height: int) -> Canvas:
     with matplotlib.rc_context(_style(INK)):
         canvas = blank(width=WIDTH / 72, height=height / 72)
         draw(canvas, INK)
-        canvas.suptitle(title, y=1.02, va="bottom", fontsize=12, wrap=True)
+        canvas.set_label(title)  # the layout has no room for more: a page and a notebook say it themselves
     return canvas
 
 
