@@ -83,6 +83,13 @@ def describe(name: str) -> None:
         raise UsageError(f"nothing is named {name!r}: {suggest(name, known)}")
 
 
+_EXTRAS = {
+    "sdv": ": pip install 'synthgen-health[sdv]' adds sdv-ctgan, sdv-tvae, sdv-copula",
+    "accelerate": ": pip install 'synthgen-health[track]' adds training on several GPUs, and trackers",
+    "codecarbon": ": pip install 'synthgen-health[energy]' adds the energy of a training to cost.json",
+}
+
+
 @click.command()
 @options.json_option
 def doctor(as_json: bool) -> None:
@@ -100,7 +107,7 @@ def doctor(as_json: bool) -> None:
         "monai",
         "pydicom",
         "scikit-learn",
-        "sdv",
+        *_EXTRAS,
         "pandas",
         "polars",
         "numpy",
@@ -113,9 +120,7 @@ def doctor(as_json: bool) -> None:
         try:
             facts[package] = version(package)
         except PackageNotFoundError:
-            facts[package] = "absent" + (
-                ": pip install 'synthgen-health[sdv]' adds sdv-ctgan, sdv-tvae, sdv-copula" if package == "sdv" else ""
-            )
+            facts[package] = "absent" + _EXTRAS.get(package, "")
     if as_json:
         options.emit(facts)
     else:

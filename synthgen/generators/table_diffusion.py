@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from synthgen.data import TableData
-from synthgen.errors import Interrupted, UsageError
+from synthgen.errors import UsageError
 from synthgen.generators import tabular, training
 from synthgen.generators.checkpoint import Model
 from synthgen.generators.codec import TableCodec
@@ -114,10 +114,10 @@ class TableDiffusion:
                 prior = Copula().fit(train.take(~held), seed=seed.child("copula"))
                 drawn = prior.sample(settings.pretraining_rows, seed=seed.child("copula", "rows"))
                 outcome = learn(settings._tokens(codec, drawn), "pretraining", _within(run, "pretraining"))
-                _require_learned(outcome)
+                training.require_learned(outcome)
             if outcome is None or not outcome.stopped:
                 outcome, before = learn(tokens[~held], "training", run), outcome
-                _require_learned(before or outcome)
+                training.require_learned(before or outcome)
             else:
                 outcome = dataclasses.replace(outcome, notes=(*outcome.notes, "it learned rows of a copula only"))
         facts = {**outcome.to_json(), "network": settings._network_settings(), "validation_rows": int(held.sum())}
@@ -258,11 +258,6 @@ class TableDiffusion:
             memorisation_gap=1e9 if first else self.memorisation_gap or 0.05,
             checkpoint_seconds=self.checkpoint_seconds,
         )
-
-
-def _require_learned(outcome: training.Training) -> None:
-    if outcome.stopped and outcome.best_step == 0:
-        raise Interrupted("stopped before anything was learned: no weights are worth keeping yet")
 
 
 def _within(run: Run, phase: Phase) -> Run:

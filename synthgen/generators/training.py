@@ -143,6 +143,16 @@ def train(
     return _summary(state, recipe, stopped=stopped)
 
 
+def require_learned(outcome: Training) -> None:
+    """Nobody wants to keep weights that have learned nothing.
+
+    Raises:
+        Interrupted: stopped before the first improvement.
+    """
+    if outcome.stopped and outcome.best_step == 0:
+        raise Interrupted("stopped before anything was learned: no weights are worth keeping yet")
+
+
 @contextmanager
 def threads(number: int | None) -> Iterator[None]:
     """Run with so many torch threads, and set the number back afterwards; None changes nothing.
