@@ -8,7 +8,10 @@ from synthgen.errors import DataError
 from synthgen.schema import NUMERIC, Column
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
+    import polars as pl
     import pyarrow as pa
 
     from synthgen.data import Backend, TableData
@@ -47,6 +50,63 @@ def _arrow_dtype(kind: pa.DataType) -> pd.ArrowDtype | None:
     import pyarrow as pa
 
     return None if pa.types.is_dictionary(kind) else pd.ArrowDtype(kind)
+
+
+def with_columns(frame: Any, changed: Mapping[str, pd.Series]) -> Any:
+    """A pandas, polars or pyarrow table with these columns in place of its own; the others are not touched.
+
+    A column keeps its type, unless that cannot hold the new values.
+
+    >>> import pandas as pd
+    >>> with_columns(pd.DataFrame({"a": [1, 2], "b": [3, 4]}), {"b": pd.Series([5, 6])}).columns.tolist()
+    ['a', 'b']
+    """
+    import narwhals as nw
+
+    wrapped = nw.from_native(frame)
+    native = (wrapped.collect() if isinstance(wrapped, nw.LazyFrame) else wrapped).to_native()
+    if wrapped.implementation.is_pandas():
+        result = native.copy()
+        for name in native.columns:
+            if str(name) in changed:
+                result[name] = changed[str(name)]
+        return result
+    put = _put_in_polars if wrapped.implementation.is_polars() else _put_in_arrow
+    for name, values in changed.items():
+        native = put(native, name, values)
+    return native
+
+
+def _arrow_column(name: str, values: pd.Series) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    return pa.Table.from_pandas(values.to_frame(name), preserve_index=False).column(0)
+
+
+def _put_in_arrow(table: pa.Table, name: str, values: pd.Series) -> pa.Table:
+    import pyarrow as pa
+
+    column, place = _arrow_column(name, values), table.schema.get_field_index(name)
+    dtype = table.schema.field(place).type
+    try:
+        if pa.types.is_dictionary(dtype):
+            plain = column.cast(dtype.value_type).combine_chunks().dictionary_encode()
+            column = pa.DictionaryArray.from_arrays(plain.indices.cast(dtype.index_type), plain.dictionary)
+        else:
+            column = column.cast(dtype)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return table.set_column(place, name, column)
+    return table.set_column(place, table.schema.field(place), column)
+
+
+def _put_in_polars(frame: pl.DataFrame, name: str, values: pd.Series) -> pl.DataFrame:
+    import polars as pl
+
+    series = pl.Series(name, _arrow_column(name, values))
+    try:
+        return frame.with_columns(series.cast(frame.schema[name]))
+    except pl.exceptions.PolarsError:
+        return frame.with_columns(series)
 
 
 def to_native(data: TableData) -> Any:

@@ -157,7 +157,7 @@ def _infer_text(name: str, present: pd.Series, roles: tuple[Role, ...], dtype: s
     if numeric.all() and not padded:
         stored = "float64" if levels.str.contains(".", regex=False).any() else "int64"
         return _infer_number(name, pd.Series(np.repeat(numbers.to_numpy(dtype=float), counts)), stored, roles)
-    if _date_format(levels) is not None:
+    if date_layout(levels) is not None:
         _dates(levels, name)
         return Column(name, "datetime", roles), ""
     if len(levels) >= 20 and not numeric.all() and levels[~numeric].str.match(_ICD).all():
@@ -263,7 +263,8 @@ def _numbers(values: pd.Series, missing: pd.Series, column: Column, table: str) 
     return pd.Series(numbers)
 
 
-def _date_format(present: pd.Series) -> str | None:
+def date_layout(present: pd.Series) -> str | None:
+    """The one layout that all these texts have as dates: "ISO8601" or a format of `strftime`; None: none."""
     if present.str.match(_ISO_DATE).all():
         return "ISO8601"
     for pattern, layout in _DATE_FORMATS:
@@ -275,7 +276,7 @@ def _date_format(present: pd.Series) -> str | None:
 def _dates(present: pd.Series, name: str) -> pd.Series:
     import pandas as pd
 
-    layout = _date_format(present)
+    layout = date_layout(present)
     if layout is None:
         raise DataError(
             f"column {name!r} is datetime, but its values are not dates of one layout (YYYY-MM-DD[ HH:MM[:SS]])"

@@ -151,6 +151,13 @@ class TableCodec:
             return column.encode(values.to_numpy(dtype=object))
         return column.encode(_numbers(values, self.dates.get(name)))
 
+    def unlearned(self, name: str, values: pd.Series) -> np.ndarray:
+        """Which values no sample can have: levels and numbers that were not learned. Shape: (rows,) -> boolean."""
+        column = self.columns[self.names.index(name)]
+        if isinstance(column, LevelColumn):
+            return column.encode(values.to_numpy(dtype=object))[:, 0] == RARE
+        return column.unlearned(_numbers(values, self.dates.get(name)))
+
     def decode(self, tokens: np.ndarray, *, seed: Seed) -> dict[str, np.ndarray]:
         """Values for `data.assemble`, drawn inside sub-bins. Shape: (rows, tokens) -> (rows,) for each column."""
         values, position = {}, 0

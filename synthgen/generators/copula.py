@@ -15,7 +15,7 @@ from synthgen.data import TableData
 from synthgen.errors import Interrupted
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.conditions import conditions
+from synthgen.generators.conditions import Balance, conditions
 from synthgen.generators.gaussian import covariances, ends_of, hermite, proper, shrunk, solve, step_means, truncated
 from synthgen.generators.independent import (
     QUIET,
@@ -132,7 +132,13 @@ class Copula:
         return self
 
     def sample(
-        self, n: int, *, seed: int | Seed, where: Mapping[str, Any] | None = None, given: pd.DataFrame | None = None
+        self,
+        n: int,
+        *,
+        seed: int | Seed,
+        where: Mapping[str, Any] | None = None,
+        given: pd.DataFrame | None = None,
+        balance: Balance | None = None,
     ) -> TableData:
         """Draw rows, with fixed columns as asked for.
 
@@ -141,7 +147,7 @@ class Copula:
         """
         model, root = fitted(self.model, self.name), Seed.of(seed)
         codec = TableCodec.from_json(model.codec or {})
-        fixed = conditions(codec, model.schema, n=positive(n), where=where, given=given)
+        fixed = conditions(codec, model.schema, n=positive(n), seed=root, where=where, given=given, balance=balance)
         tokens, known = clamped(codec, fixed)
         latents, correlation = _restored(model), model.tensors["correlation"]
         rng = root.child("latent").numpy()

@@ -14,7 +14,7 @@ from synthgen.data import TableData, assemble
 from synthgen.errors import DataError, UsageError
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.conditions import conditions, restore_numbers
+from synthgen.generators.conditions import Balance, conditions, restore_numbers
 from synthgen.protocols import Progress, Run
 from synthgen.rng import Seed
 
@@ -77,7 +77,13 @@ class Independent:
         return self
 
     def sample(
-        self, n: int, *, seed: int | Seed, where: Mapping[str, Any] | None = None, given: pd.DataFrame | None = None
+        self,
+        n: int,
+        *,
+        seed: int | Seed,
+        where: Mapping[str, Any] | None = None,
+        given: pd.DataFrame | None = None,
+        balance: Balance | None = None,
     ) -> TableData:
         """Draw every column on its own; fixed columns are as asked for.
 
@@ -86,7 +92,7 @@ class Independent:
         """
         model, root = fitted(self.model, self.name), Seed.of(seed)
         codec = TableCodec.from_json(model.codec or {})
-        fixed = conditions(codec, model.schema, n=positive(n), where=where, given=given)
+        fixed = conditions(codec, model.schema, n=positive(n), seed=root, where=where, given=given, balance=balance)
         tokens, known = clamped(codec, fixed)
         for i, name in enumerate(codec.names):
             places = codec.tokens_of(name)

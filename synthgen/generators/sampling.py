@@ -9,17 +9,30 @@ from torch import Tensor
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.denoiser import Denoiser
 from synthgen.generators.tabular import HIDDEN
+from synthgen.generators.tokens import MISSING
 from synthgen.protocols import Progress, Run
 from synthgen.rng import Seed
 
 
-def sample_tokens(network: Denoiser, codec: TableCodec, clamped: np.ndarray, *, seed: Seed, run: Run) -> np.ndarray:
+def sample_tokens(
+    network: Denoiser,
+    codec: TableCodec,
+    clamped: np.ndarray,
+    *,
+    seed: Seed,
+    run: Run,
+    never_missing: np.ndarray | None = None,
+) -> np.ndarray:
     """Fill the hidden tokens: chunk by chunk, each in its own random column order, coarse tokens before fine ones.
 
-    Shape: clamped (rows, tokens) in the codec's order, -1 where hidden -> (rows, tokens) without hidden ones.
+    Shape: clamped (rows, tokens) in the codec's order, -1 where hidden -> (rows, tokens) without hidden ones;
+    never_missing (tokens,) boolean: where a hidden token may not come out missing.
     """
     layout, chunk = network.layout, 1_024
-    allowed = [torch.from_numpy(codec.emittable[token]) for token in layout.order]
+    allowed = [torch.from_numpy(mask.copy()) for mask in codec.emittable]
+    for token in () if never_missing is None else np.flatnonzero(never_missing):
+        allowed[token][MISSING] = False  # of a fine token that value is never drawn anyway
+    allowed = [allowed[token] for token in layout.order]
     filled = np.empty_like(clamped)
     for number, start in enumerate(range(0, len(clamped), chunk)):
         rows = torch.from_numpy(clamped[start : start + chunk][:, layout.order].astype(np.int64))

@@ -28,7 +28,7 @@ from synthgen.errors import DataError, EnvironmentProblem, Interrupted, UsageErr
 from synthgen.generators import training
 from synthgen.generators.checkpoint import Model, load_model, save_model, writing
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.conditions import conditions, restore_numbers
+from synthgen.generators.conditions import Balance, conditions, restore_numbers
 from synthgen.generators.independent import QUIET, described, fitted, learned_codec, positive
 from synthgen.protocols import Progress, Run
 from synthgen.rng import Seed
@@ -87,7 +87,13 @@ class _Adapter:
         return self
 
     def sample(
-        self, n: int, *, seed: int | Seed, where: Mapping[str, Any] | None = None, given: pd.DataFrame | None = None
+        self,
+        n: int,
+        *,
+        seed: int | Seed,
+        where: Mapping[str, Any] | None = None,
+        given: pd.DataFrame | None = None,
+        balance: Balance | None = None,
     ) -> TableData:
         """Draw rows. Conditions hold exactly; SDV meets most by rejection, so rare combinations are refused.
 
@@ -96,7 +102,7 @@ class _Adapter:
         """
         model, root = fitted(self.model, self.name), Seed.of(seed)
         codec = TableCodec.from_json(model.codec or {})
-        fixed = conditions(codec, model.schema, n=positive(n), where=where, given=given)
+        fixed = conditions(codec, model.schema, n=positive(n), seed=root, where=where, given=given, balance=balance)
         with _tamed(root.child("sample"), self.threads):
             _reseed(self.synthesizer, root.child("transformers"))
             frame = self._conditioned(fixed, model.schema) if len(fixed.columns) else self.synthesizer.sample(n)[_TABLE]

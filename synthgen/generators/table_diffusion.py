@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -20,8 +20,10 @@ from synthgen.errors import UsageError
 from synthgen.generators import tabular, training
 from synthgen.generators.checkpoint import Model
 from synthgen.generators.codec import TableCodec
+from synthgen.generators.conditions import Balance
 from synthgen.generators.copula import Copula
 from synthgen.generators.denoiser import Denoiser, Layout
+from synthgen.generators.imputation import impute
 from synthgen.generators.objective import Objective, marginals
 from synthgen.generators.sampling import sample_tokens
 from synthgen.generators.tabular import Fitted
@@ -133,27 +135,70 @@ class TableDiffusion:
         seed: int | Seed,
         where: Mapping[str, Any] | None = None,
         given: pd.DataFrame | None = None,
+        balance: Balance | None = None,
         run: Run | None = None,
     ) -> TableData:
-        """Draw n rows; the columns of `where` and `given` are as they say in every row, without rejection.
+        """Draw n rows; the columns of `where`, `given` and `balance` are as they say, exactly and without rejection.
+
+        A fixed number acts on the other columns by its bin first, and in full on the digits that they draw last.
 
         Args:
             n: rows to draw.
             seed: equal seeds give equal rows.
             where: column -> the level or number that all rows have; None: missing.
-            given: a frame with some of the learned columns, one row for each drawn row.
+            given: a frame with some of the learned columns, one row for each drawn row; a missing cell is fixed as
+                missing.
+            balance: a column whose levels get equal numbers of rows, or that column -> {level: share}.
             run: told of progress.
 
         Raises:
             UsageError: not fitted, n below 1, or conditions that no row can meet.
         """
-        fitted, root, run = tabular.state_of(self._fitted), Seed.of(seed), run or Run()
+        fitted, root = tabular.state_of(self._fitted), Seed.of(seed)
 
         def fill(tokens: np.ndarray) -> np.ndarray:
-            with training.threads(self.threads), torch.inference_mode():
-                return sample_tokens(fitted.network, fitted.codec, tokens, seed=root, run=run)
+            return self._filled(tokens, None, root, run or Run())
 
-        return tabular.sample_rows(fitted, n, fill, seed=root, where=where, given=given)
+        return tabular.sample_rows(fitted, n, fill, seed=root, where=where, given=given, balance=balance)
+
+    def impute(
+        self,
+        frame: Any,
+        *,
+        seed: int | Seed,
+        columns: Sequence[str] | None = None,
+        draws: int | None = None,
+        run: Run | None = None,
+    ) -> Any:
+        """Draw the missing cells of a frame, each row's given all that is known of the row; nothing else changes.
+
+        The result holds your real patients: it is for analysis in the house, never for release. A draw is one of the
+        values that a cell may have had, not the best guess; `draws` gives several for multiple imputation. Cells are
+        drawn as if they were missing at random. Known levels that were not learned count as rare ones.
+
+        Args:
+            frame: a pandas, polars or pyarrow table, or a `TableData`, with some or all columns of the training table.
+            seed: equal seeds give equal draws.
+            columns: which columns to complete; None: every learned column. Other missing cells stay missing.
+            draws: None gives one frame; a number gives a list of that many.
+            run: told of progress.
+
+        Raises:
+            UsageError: not fitted, or a column that cannot be imputed.
+            DataError: columns that the model does not know, or values that do not fit them.
+
+        >>> from synthgen.datasets import load
+        >>> cohort = load("actg175")
+        >>> whole = TableDiffusion(max_steps=20).fit(cohort, seed=1).impute(cohort, seed=2, columns=["cd496"])
+        >>> int(cohort.table["cd496"].isna().sum()), int(whole.table["cd496"].isna().sum())
+        (797, 0)
+        """
+        fitted = tabular.state_of(self._fitted)
+
+        def fill(tokens: np.ndarray, never_missing: np.ndarray, root: Seed) -> np.ndarray:
+            return self._filled(tokens, never_missing, root, run or Run())
+
+        return impute(fitted.codec, fitted.schema, frame, fill, seed=Seed.of(seed), columns=columns, draws=draws)
 
     def parameter_count(self, train: TableData, *, seed: int | Seed) -> int:
         """How many parameters `fit` would train on this table: for estimates, without training."""
@@ -190,6 +235,12 @@ class TableDiffusion:
         generator = cls(**model.settings)
         generator._fitted = fitted
         return generator
+
+    def _filled(self, tokens: np.ndarray, never_missing: np.ndarray | None, seed: Seed, run: Run) -> np.ndarray:
+        """Shape: tokens (rows, tokens), HIDDEN where unknown -> the same, all known."""
+        fitted = tabular.state_of(self._fitted)
+        with training.threads(self.threads), torch.inference_mode():
+            return sample_tokens(fitted.network, fitted.codec, tokens, seed=seed, run=run, never_missing=never_missing)
 
     def _resolved(self, patients: int, codec: TableCodec) -> TableDiffusion:
         """These settings with every None replaced by what suits the table and the device."""

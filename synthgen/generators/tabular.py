@@ -20,8 +20,9 @@ from synthgen.data import Backend, TableData, assemble
 from synthgen.errors import DataError, UsageError
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.conditions import conditions, restore_numbers
+from synthgen.generators.conditions import Balance, conditions, restore_numbers
 from synthgen.generators.team import team
+from synthgen.generators.tokens import HIDDEN as HIDDEN
 from synthgen.rng import Seed
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from synthgen.schema import TableSchema
 
-HIDDEN = -1  # in token arrays: not known
 FEW_PATIENTS = 50
 _VALIDATION_ROWS = 2_000  # at most; and a tenth of the patients at most
 
@@ -87,6 +87,7 @@ def sample_rows(
     seed: Seed,
     where: Mapping[str, Any] | None,
     given: pd.DataFrame | None,
+    balance: Balance | None = None,
 ) -> TableData:
     """Fix what the conditions fix, fill the rest, and decode.
 
@@ -95,7 +96,7 @@ def sample_rows(
     """
     if n < 1:
         raise UsageError(f"cannot sample {n} rows")
-    fixed = conditions(fitted.codec, fitted.schema, n=n, where=where, given=given)
+    fixed = conditions(fitted.codec, fitted.schema, n=n, seed=seed, where=where, given=given, balance=balance)
     tokens = fill(_clamped(fitted.codec, fixed, n))
     values = restore_numbers(fitted.codec.decode(tokens, seed=seed.child("decode")), fixed, fitted.codec)
     return assemble(values, fitted.schema, n=n, seed=seed, backend=fitted.backend)

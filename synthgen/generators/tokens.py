@@ -17,6 +17,7 @@ import pandas as pd
 from synthgen.rng import Seed
 
 MISSING, RARE = 0, 1
+HIDDEN = -1  # in token arrays: not known
 FEW = 64  # a number with at most so many values has one token per value
 BINS, SUB_BINS = 64, 32
 ROWS_PER_BIN, ROWS_PER_SUB_BIN = 60, 16  # small tables get fewer bins: a network would learn them by heart
@@ -211,6 +212,12 @@ class NumberColumn:
         if tokens.shape[1] == 2:
             tokens[known, 1] = np.where(is_spike, 0, 1 + sub - self.first[coarse])
         return tokens
+
+    def unlearned(self, values: np.ndarray) -> np.ndarray:
+        """Which numbers lie beyond the learned bounds, or are none of a yes/no column. Shape: (rows,) -> boolean."""
+        if self.decimals == 0 and not self.bins and len(self.spikes) <= 2:
+            return ~np.isnan(values) & ~np.isin(values, self.spikes)
+        return (values < self.low) | (values > self.high)
 
     def decode(self, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Shape: (rows, 1 or 2) -> (rows,) float with NaN."""
