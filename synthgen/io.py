@@ -69,15 +69,19 @@ def read_raw(source: str | Path, *, encoding: str | None = None) -> pd.DataFrame
     return _named(_read_file(Path(source), encoding), Path(source).name)
 
 
-def write(data: TableData, path: str | Path) -> None:
+def write(data: TableData | pd.DataFrame, path: str | Path) -> None:
     """Write a table by the path's suffix: .csv, .tsv, .parquet, .arrow, .feather or .xlsx. Missing values are empty.
+
+    Args:
+        data: patient records, or a pandas frame to be written as it is.
+        path: of the file.
 
     Raises:
         UsageError: another suffix.
         EnvironmentProblem: a full disk or an unwritable folder; no partial file is left.
     """
     path = Path(path)
-    frame = replace(data, backend="pandas").frame
+    frame = replace(data, backend="pandas").frame if isinstance(data, TableData) else data
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     writers = {
         ".csv": lambda: frame.to_csv(part, index=False),

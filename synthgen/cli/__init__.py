@@ -30,6 +30,7 @@ for command in (
     run.run,
     run.fit,
     run.sample,
+    run.impute,
     assess.audit,
     assess.validate,
     assess.release,

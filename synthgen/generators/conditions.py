@@ -1,7 +1,7 @@
 """What does a caller fix in sampled rows? `where`, `given` and `balance` as canonical columns, checked by the codec.
 
-Usable by every generator that has a codec: clamp the tokens of `conditions(...)`, and after decoding put its numbers
-back with `restore_numbers`, so that a given number comes back exactly and not as one of its sub-bin.
+Usable by every generator that has a codec: fill the hidden tokens of `clamped(conditions(...))`, and after decoding
+put its numbers back with `restore_numbers`, so that a given number comes back exactly and not as one of its sub-bin.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 from synthgen.errors import DataError, UsageError, suggest
 from synthgen.frames import from_native
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.tokens import MISSING, Column, LevelColumn
+from synthgen.generators.tokens import HIDDEN, MISSING, Column, LevelColumn
 from synthgen.infer import canonical_table
 
 if TYPE_CHECKING:
@@ -66,6 +66,14 @@ def conditions(
         chosen = np.repeat(np.arange(len(levels)), apportioned(shares, n))
         fixed[name] = levels.iloc[seed.child("balance").numpy().permutation(chosen)]
     return pd.DataFrame({name: values.to_numpy() for name, values in fixed.items()}, index=range(n))
+
+
+def clamped(codec: TableCodec, fixed: pd.DataFrame) -> np.ndarray:
+    """Tokens of the fixed columns, hidden everywhere else. Shape: -> (rows, tokens) int32."""
+    tokens = np.full((len(fixed), len(codec.owner)), HIDDEN, dtype=np.int32)
+    for name in fixed.columns:
+        tokens[:, codec.tokens_of(name)] = codec.encode_column(name, fixed[name])
+    return tokens
 
 
 def restore_numbers(values: dict[str, np.ndarray], fixed: pd.DataFrame, codec: TableCodec) -> dict[str, np.ndarray]:

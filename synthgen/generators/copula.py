@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +15,12 @@ from synthgen.data import TableData
 from synthgen.errors import Interrupted
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.conditions import Balance, conditions
+from synthgen.generators.conditions import Balance, clamped, conditions
 from synthgen.generators.gaussian import covariances, ends_of, hermite, proper, shrunk, solve, step_means, truncated
+from synthgen.generators.imputation import impute
 from synthgen.generators.independent import (
     QUIET,
     Marginal,
-    clamped,
     decoded,
     described,
     fitted,
@@ -28,7 +28,7 @@ from synthgen.generators.independent import (
     marginals,
     positive,
 )
-from synthgen.generators.tokens import MISSING, NumberColumn
+from synthgen.generators.tokens import HIDDEN, MISSING, NumberColumn
 from synthgen.protocols import Progress, Run
 from synthgen.rng import Seed
 
@@ -58,16 +58,20 @@ class Latents:
         """The columns that have a missing axis: those with both values and missing. Shape: (missing axes,)."""
         return np.flatnonzero((self.missing > 0) & (self.missing < 1))
 
-    def intervals(self, codec: TableCodec, tokens: np.ndarray) -> np.ndarray:
+    def intervals(
+        self, codec: TableCodec, tokens: np.ndarray, *, never_missing: np.ndarray | None = None
+    ) -> np.ndarray:
         """The number of the interval that each row has on each axis; -1 where the row says nothing about an axis.
 
-        Shape: tokens (rows, tokens) -> (rows, axes) int64.
+        Shape: tokens (rows, tokens), HIDDEN where unknown; never_missing (tokens,) -> (rows, axes) int64.
         """
         found = np.full((len(tokens), len(self.cuts)), -1, dtype=np.int64)
         for c, (name, marginal) in enumerate(zip(codec.names, self.values, strict=True)):
             found[:, c] = _kinds(marginal.tokens, tokens[:, codec.tokens_of(name)])
         for axis, c in enumerate(self.sometimes, start=len(self.values)):
-            found[:, axis] = tokens[:, codec.tokens_of(codec.names[c])[0]] == MISSING
+            place = codec.tokens_of(codec.names[c])[0]
+            unknown = -1 if never_missing is None or not never_missing[place] else 0
+            found[:, axis] = np.where(tokens[:, place] == HIDDEN, unknown, tokens[:, place] == MISSING)
         return found
 
     def tokens(self, codec: TableCodec, z: np.ndarray) -> np.ndarray:
@@ -148,14 +152,44 @@ class Copula:
         model, root = fitted(self.model, self.name), Seed.of(seed)
         codec = TableCodec.from_json(model.codec or {})
         fixed = conditions(codec, model.schema, n=positive(n), seed=root, where=where, given=given, balance=balance)
-        tokens, known = clamped(codec, fixed)
-        latents, correlation = _restored(model), model.tensors["correlation"]
-        rng = root.child("latent").numpy()
-        for start in range(0, n, _ROWS):
-            block = slice(start, min(start + _ROWS, n))
-            z = _draw(latents, codec, correlation, tokens[block], known, rng=rng, sweeps=self.sweeps)
-            tokens[block, ~known] = latents.tokens(codec, z)[:, ~known]
+        tokens = self._filled(model, codec, clamped(codec, fixed), seed=root)
         return decoded(model, codec, tokens, fixed, seed=root)
+
+    def impute(
+        self, frame: Any, *, seed: int | Seed, columns: Sequence[str] | None = None, draws: int | None = None
+    ) -> Any:
+        """Draw the missing cells of a frame, each row's given what is known of it (see `TableDiffusion.impute`).
+
+        Raises:
+            UsageError: not fitted, or a column that cannot be imputed.
+            DataError: columns that the model does not know, or values that do not fit them.
+        """
+        model = fitted(self.model, self.name)
+        codec = TableCodec.from_json(model.codec or {})
+
+        def fill(tokens: np.ndarray, never_missing: np.ndarray, root: Seed) -> np.ndarray:
+            return self._filled(model, codec, tokens, seed=root, never_missing=never_missing)
+
+        return impute(codec, model.schema, frame, fill, seed=Seed.of(seed), columns=columns, draws=draws)
+
+    def _filled(
+        self,
+        model: Model,
+        codec: TableCodec,
+        tokens: np.ndarray,
+        *,
+        seed: Seed,
+        never_missing: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Shape: tokens (rows, tokens), HIDDEN where unknown; never_missing (tokens,) -> the same, all known."""
+        latents, correlation, rng = _restored(model), model.tensors["correlation"], seed.child("latent").numpy()
+        filled = []
+        for start in range(0, len(tokens), _ROWS):
+            part = tokens[start : start + _ROWS]
+            intervals = latents.intervals(codec, part, never_missing=never_missing)
+            z = _draw(latents, correlation, intervals, rng=rng, sweeps=self.sweeps)
+            filled.append(np.where(part == HIDDEN, latents.tokens(codec, z), part))
+        return np.concatenate(filled)
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder.
@@ -259,30 +293,20 @@ def _scores(latents: Latents, intervals: np.ndarray) -> np.ndarray:
 
 
 def _draw(
-    latents: Latents,
-    codec: TableCodec,
-    correlation: np.ndarray,
-    tokens: np.ndarray,
-    known: np.ndarray,
-    *,
-    rng: np.random.Generator,
-    sweeps: int,
+    latents: Latents, correlation: np.ndarray, intervals: np.ndarray, *, rng: np.random.Generator, sweeps: int
 ) -> np.ndarray:
-    """Points of the axes; those of fixed columns lie in the intervals of their tokens. Shape: -> (rows, axes)."""
-    columns = {codec.owner[token] for token in np.flatnonzero(known)}
-    of_axis = np.concatenate([np.arange(len(latents.values)), latents.sometimes])
-    held = np.isin(of_axis, list(columns))
-    z = np.empty((len(tokens), len(held)))
+    """Points of the axes inside each row's intervals, -1 for the whole axis. Shape: (rows, axes) -> (rows, axes)."""
+    held = (intervals >= 0).any(axis=0)
+    z = np.empty(intervals.shape)
     if held.any():
-        intervals = latents.intervals(codec, tokens)[:, held]
         ends = [latents.cuts[axis] for axis in np.flatnonzero(held)]
-        low, high = _bounds(ends, intervals)
+        low, high = _bounds(ends, intervals[:, held])
         z[:, held] = truncated(correlation[np.ix_(held, held)], low, high, rng=rng, sweeps=sweeps)
     free = ~held
     if free.any():
         weights = np.linalg.solve(correlation[np.ix_(held, held)], correlation[np.ix_(held, free)])
         rest = correlation[np.ix_(free, free)] - correlation[np.ix_(free, held)] @ weights
-        noise = rng.standard_normal((len(tokens), int(free.sum()))) @ np.linalg.cholesky(rest).T
+        noise = rng.standard_normal((len(z), int(free.sum()))) @ np.linalg.cholesky(rest).T
         z[:, free] = z[:, held] @ weights + noise
     return z
 

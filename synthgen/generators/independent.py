@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,7 +14,9 @@ from synthgen.data import TableData, assemble
 from synthgen.errors import DataError, UsageError
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.conditions import Balance, conditions, restore_numbers
+from synthgen.generators.conditions import Balance, clamped, conditions, restore_numbers
+from synthgen.generators.imputation import impute
+from synthgen.generators.tokens import HIDDEN, MISSING
 from synthgen.protocols import Progress, Run
 from synthgen.rng import Seed
 
@@ -93,13 +95,25 @@ class Independent:
         model, root = fitted(self.model, self.name), Seed.of(seed)
         codec = TableCodec.from_json(model.codec or {})
         fixed = conditions(codec, model.schema, n=positive(n), seed=root, where=where, given=given, balance=balance)
-        tokens, known = clamped(codec, fixed)
-        for i, name in enumerate(codec.names):
-            places = codec.tokens_of(name)
-            if not known[places[0]]:
-                marginal = Marginal(model.tensors[f"{i}.tokens"], model.tensors[f"{i}.mass"])
-                tokens[:, places] = marginal.draw(root.child("column", name).numpy(), n)
+        tokens = _filled(model, codec, clamped(codec, fixed), seed=root)
         return decoded(model, codec, tokens, fixed, seed=root)
+
+    def impute(
+        self, frame: Any, *, seed: int | Seed, columns: Sequence[str] | None = None, draws: int | None = None
+    ) -> Any:
+        """Draw the missing cells of a frame from their columns; nothing else changes (see `TableDiffusion.impute`).
+
+        Raises:
+            UsageError: not fitted, or a column that cannot be imputed.
+            DataError: columns that the model does not know, or values that do not fit them.
+        """
+        model = fitted(self.model, self.name)
+        codec = TableCodec.from_json(model.codec or {})
+
+        def fill(tokens: np.ndarray, never_missing: np.ndarray, root: Seed) -> np.ndarray:
+            return _filled(model, codec, tokens, seed=root, never_missing=never_missing)
+
+        return impute(codec, model.schema, frame, fill, seed=Seed.of(seed), columns=columns, draws=draws)
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder.
@@ -115,6 +129,23 @@ class Independent:
         generator = cls()
         generator.model = load_model(folder, generator=cls.name)
         return generator
+
+
+def _filled(
+    model: Model, codec: TableCodec, tokens: np.ndarray, *, seed: Seed, never_missing: np.ndarray | None = None
+) -> np.ndarray:
+    """Shape: tokens (rows, tokens), HIDDEN where unknown; never_missing (tokens,) -> the same, all known."""
+    filled = tokens.copy()
+    for i, name in enumerate(codec.names):
+        places = codec.tokens_of(name)
+        hidden = np.flatnonzero(tokens[:, places[0]] == HIDDEN)
+        kinds, mass = model.tensors[f"{i}.tokens"], model.tensors[f"{i}.mass"]
+        if never_missing is not None and never_missing[places[0]]:
+            mass = mass * (kinds[:, 0] != MISSING)
+        if len(hidden):
+            marginal = Marginal(kinds, mass / mass.sum())
+            filled[hidden[:, None], places] = marginal.draw(seed.child("column", name).numpy(), len(hidden))
+    return filled
 
 
 def learned_codec(train: TableData, seed: Seed) -> TableCodec:
@@ -163,15 +194,6 @@ def positive(n: int) -> int:
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise UsageError("the number of rows to sample is a whole number of at least 1")
     return int(n)
-
-
-def clamped(codec: TableCodec, fixed: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Fixed columns as tokens, and which tokens they fix. Shape: -> (rows, tokens) int64, (tokens,) boolean."""
-    tokens, known = np.zeros((len(fixed), len(codec.owner)), dtype=np.int64), np.zeros(len(codec.owner), dtype=bool)
-    for name in fixed.columns:
-        places = codec.tokens_of(name)
-        tokens[:, places], known[places] = codec.encode_column(name, fixed[name]), True
-    return tokens, known
 
 
 def decoded(model: Model, codec: TableCodec, tokens: np.ndarray, fixed: pd.DataFrame, *, seed: Seed) -> TableData:

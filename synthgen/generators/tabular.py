@@ -20,7 +20,7 @@ from synthgen.data import Backend, TableData, assemble
 from synthgen.errors import DataError, UsageError
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.conditions import Balance, conditions, restore_numbers
+from synthgen.generators.conditions import Balance, clamped, conditions, restore_numbers
 from synthgen.generators.team import team
 from synthgen.generators.tokens import HIDDEN as HIDDEN
 from synthgen.rng import Seed
@@ -97,7 +97,7 @@ def sample_rows(
     if n < 1:
         raise UsageError(f"cannot sample {n} rows")
     fixed = conditions(fitted.codec, fitted.schema, n=n, seed=seed, where=where, given=given, balance=balance)
-    tokens = fill(_clamped(fitted.codec, fixed, n))
+    tokens = fill(clamped(fitted.codec, fixed))
     values = restore_numbers(fitted.codec.decode(tokens, seed=seed.child("decode")), fixed, fitted.codec)
     return assemble(values, fitted.schema, n=n, seed=seed, backend=fitted.backend)
 
@@ -161,11 +161,3 @@ def device_of(name: str, generator: str) -> Literal["cpu", "cuda"]:
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"{generator}: device 'cuda' was asked for, but torch sees none")
     return "cuda" if name == "cuda" else "cpu"
-
-
-def _clamped(codec: TableCodec, fixed: pd.DataFrame, n: int) -> np.ndarray:
-    """Tokens of the fixed columns, hidden everywhere else. Shape: -> (n, tokens) int."""
-    tokens = np.full((n, len(codec.vocabulary)), HIDDEN, dtype=np.int32)
-    for name in fixed.columns:
-        tokens[:, codec.tokens_of(name)] = codec.encode_column(name, fixed[name])
-    return tokens
