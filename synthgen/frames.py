@@ -26,7 +26,7 @@ def from_native(frame: Any) -> tuple[pd.DataFrame, Backend]:
     """Turn a pandas, polars or pyarrow table into pandas without losing column types; name the type it came in.
 
     Raises:
-        DataError: something that is not a table.
+        DataError: something that is not a table, or has two columns of one name.
     """
     import narwhals as nw
 
@@ -36,6 +36,8 @@ def from_native(frame: Any) -> tuple[pd.DataFrame, Backend]:
         raise DataError(
             f"cannot read a {type(frame).__name__}: give a file, or a pandas, polars or pyarrow table"
         ) from error
+    except nw.exceptions.DuplicateError as error:
+        raise DataError("the table has columns of the same name") from error
     if isinstance(wrapped, nw.LazyFrame):
         wrapped = wrapped.collect()
     if wrapped.implementation.is_pandas():
@@ -90,8 +92,10 @@ def _put_in_arrow(table: pa.Table, name: str, values: pd.Series) -> pa.Table:
     dtype = table.schema.field(place).type
     try:
         if pa.types.is_dictionary(dtype):
-            plain = column.cast(dtype.value_type).combine_chunks().dictionary_encode()
-            column = pa.DictionaryArray.from_arrays(plain.indices.cast(dtype.index_type), plain.dictionary)
+            coded = column.combine_chunks()  # in the order of the table's own dictionary, which indices refer to
+            column = pa.DictionaryArray.from_arrays(
+                coded.indices.cast(dtype.index_type), coded.dictionary.cast(dtype.value_type), ordered=dtype.ordered
+            )
         else:
             column = column.cast(dtype)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

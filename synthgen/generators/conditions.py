@@ -122,10 +122,7 @@ def _given(codec: TableCodec, schema: TableSchema, given: Any, n: int) -> dict[s
         raise UsageError(f"given: {error}") from error
     if len(frame) != n:
         raise UsageError(f"given has {len(frame)} rows, but {n} rows are sampled: one row each is needed")
-    names = [str(name) for name in frame.columns]
-    if len(set(names)) < len(names):
-        raise UsageError(f"given has columns of the same name: {len(names) - len(set(names))} too many")
-    return {name: _canonical(codec, schema, {name: frame.iloc[:, i]}) for i, name in enumerate(names)}
+    return {str(name): _canonical(codec, schema, {str(name): frame[name]}) for name in frame.columns}
 
 
 def _once(name: str, fixed: Mapping[str, Any], *by: str) -> None:

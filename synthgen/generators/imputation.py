@@ -71,8 +71,6 @@ def impute(
 def _learned_part(codec: TableCodec, schema: TableSchema, raw: pd.DataFrame) -> pd.DataFrame:
     """The learned columns of a frame in canonical form."""
     names = list(raw.columns)
-    if len(set(names)) < len(names):
-        raise DataError(f"the frame has columns of the same name: {len(names) - len(set(names))} too many")
     unknown = [name for name in names if name not in schema]
     if unknown:
         raise DataError(f"the frame has columns that the model does not know: {', '.join(map(repr, unknown))}")
