@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -149,6 +150,96 @@ def test_schema_infer(run, patients_csv, tmp_path):
     assert columns["sex"]["levels"] == ["F", "M"]
     assert columns["age"]["maximum"] <= 90
     assert run("schema", "infer", patients_csv, "--levels", "sxe")[0] == 5
+
+
+@pytest.fixture
+def conditioned(run, tmp_path, monkeypatch):
+    """A model `m` of patients whose treatment is yes or no, in the current folder; and their table `p.csv`."""
+    monkeypatch.chdir(tmp_path)
+    frame = invented_patients(300)
+    frame.assign(treated=["yes", "no"] * 150).to_csv("p.csv", index=False)
+    assert run("fit", "p.csv", "--generator", "copula", "--seed", 1, "-o", "m")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "column", "counts"),
+    [
+        (("-n", 101, "--balance", "sex"), "sex", {"F": 51, "M": 50}),
+        (("-n", 200, "--balance", "died=0:0.25,1:0.75"), "died", {1: 150, 0: 50}),
+        (("-n", 9, "--where", "treated=no"), "treated", {"no": 9}),  # in YAML "no" would be a boolean
+        (("-n", 9, "--where", "glucose="), "glucose", {}),
+        (("-n", 9, "--where", "sex=F", "--balance", "treated=no:1"), "treated", {"no": 9}),
+    ],
+)
+def test_conditions_of_sample(run, conditioned, arguments, column, counts):
+    assert run("sample", "m", "--seed", 2, "-o", "o.csv", *arguments)[0] == 0
+    assert pd.read_csv("o.csv")[column].value_counts().to_dict() == counts
+
+
+def test_impute_fills_gaps_and_keeps_every_known_cell(run, conditioned):
+    frame = pd.read_csv("p.csv", dtype=str).assign(sex=lambda f: f["sex"].mask(f.index % 3 == 0))
+    assert frame["glucose"].isna().any()
+    frame.to_csv("gaps.csv", index=False)
+    code, out, err = run("impute", "m", "gaps.csv", "--seed", 1, "-o", "whole.csv")
+    assert (code, out) == (0, "")
+    assert "never release them" in err
+    whole = pd.read_csv("whole.csv", dtype=str)
+    assert whole.notna().all(axis=None)
+    assert whole.where(frame.notna()).equals(frame)
+    assert run("impute", "m", "gaps.csv", "--seed", 1, "-o", "one.csv", "--column", "sex")[0] == 0
+    one = pd.read_csv("one.csv", dtype=str)
+    assert one["sex"].notna().all()
+    assert one["glucose"].equals(frame["glucose"])
+    assert run("impute", "m", "gaps.csv", "--seed", 1, "-o", "again.parquet")[0] == 0
+    assert pd.read_parquet("again.parquet")["sex"].equals(whole["sex"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("sample", "m", "-n", 5, "--where", "sex=" + SECRET), 2, "1 fixed values are none that the model has learned"),
+        (("sample", "m", "-n", 5, "--where", "age=4711"), 2, "outside what the model has learned"),
+        (("sample", "m", "-n", 5, "--where", "sxe=F"), 2, "did you mean 'sex'"),
+        (("sample", "m", "-n", 5, "--where", "patient_id=4711"), 2, "never learned"),
+        (("sample", "m", "-n", 5, "--where", SECRET), 2, "--where COLUMN=VALUE"),
+        (("sample", "m", "-n", 5, "--where", "sex=F", "--where", "sex=M"), 2, "twice"),
+        (("sample", "m", "-n", 5, "--where", "sex=F", "--balance", "sex"), 2, "fixed twice"),
+        (("sample", "m", "-n", 5, "--balance", "age"), 2, "continuous"),
+        (("sample", "m", "-n", 5, "--balance", "sex=" + SECRET), 2, "--balance COLUMN=LEVEL:SHARE"),
+        (("sample", "m", "-n", 5, "--balance", f"sex={SECRET}:1"), 2, "none that the model has learned"),
+        (("sample", "m", "-n", 5, "--balance", "sex=F:0.5,M:0.4"), 2, "sum to 1"),
+        (("sample", "m", "-n", 5, "--given", "p.csv"), 2, "given has 300 rows, but 5"),
+        (("sample", "m", "--given", "p.csv"), 2, "'patient_id' (the patient column) is never learned"),
+        (("sample", "m", "--given", "absent.csv"), 5, "absent.csv"),
+        (("impute", "m", "absent.csv"), 5, "absent.csv"),
+        (("impute", "absent", "p.csv"), 5, "absent"),
+        (("impute", "m", "p.csv", "--column", "sxe"), 2, "did you mean 'sex'"),
+        (("impute", "m", "p.csv", "--column", "patient_id"), 2, "never learned"),
+        (("impute", "m", "odd.csv"), 5, "does not know: 'odd'"),
+    ],
+)
+def test_impossible_conditions_exit_by_their_kind_and_name_no_value(run, conditioned, arguments, code, message):
+    Path("odd.csv").write_text(f"odd,age\n{SECRET},50\n")
+    found, out, err = run(*arguments, "--seed", 1, "-o", "o.csv")
+    assert (found, out) == (code, "")
+    assert message in err
+    assert SECRET not in err
+    assert "4711" not in err
+    assert not Path("o.csv").exists()
+
+
+def test_a_generator_that_cannot_balance_or_impute_says_so(run, conditioned, monkeypatch):
+    from synthgen.generators.copula import Copula
+
+    def sample(self, n, *, seed, where=None, given=None):
+        raise AssertionError("not called")
+
+    monkeypatch.setattr(Copula, "sample", sample)
+    monkeypatch.delattr(Copula, "impute")
+    for arguments in (("sample", "m", "-n", 5, "--balance", "sex"), ("impute", "m", "p.csv")):
+        code, _, err = run(*arguments, "--seed", 1, "-o", "o.csv")
+        assert code == 2
+        assert "copula models cannot" in err
 
 
 @pytest.mark.parametrize("what", ["generators", "checks", "policies", "datasets"])

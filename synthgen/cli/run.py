@@ -193,11 +193,7 @@ def fit(
 )
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Hold a column at one value; repeatable.")
 @click.option("--given", type=click.Path(path_type=Path), help="Table of known columns, one row per sampled row.")
-@click.option(
-    "--balance",
-    metavar="COLUMN[=LEVEL:SHARE,...]",
-    help="Equal numbers of rows for each level of a column, or these shares; exact.",
-)
+@click.option("--balance", metavar="COLUMN", help="As many rows of each level; or COLUMN=LEVEL:SHARE,LEVEL:SHARE.")
 @click.option("--trust", is_flag=True, help="Load a model that needs pickle (SDV's); only if you made it yourself.")
 @options.force_option
 def sample(
@@ -261,8 +257,7 @@ def impute(
         raise UsageError(f"{name} models cannot impute")
     raw = read_raw(data, encoding=encoding)
     loaded: Any = load_generator(model)
-    with options.job() as job:
-        completed = loaded.impute(raw, seed=seed, columns=columns or None, run=job)
+    completed = loaded.impute(raw, seed=seed, columns=columns or None)
     _make_parent(output)
     write(completed, output)
     options.say(f"{len(completed):,} rows: {output}. These are your real patients: never release them")

@@ -111,7 +111,7 @@ def require_learned(codec: TableCodec, schema: TableSchema, name: str) -> None:
         return
     if name in schema and not schema[name].learned:
         kind = "the patient column" if name == schema.patient else schema[name].kind
-        raise UsageError(f"column {name!r} ({kind}) is never learned, so no condition can name it")
+        raise UsageError(f"column {name!r} ({kind}) is never learned: it can be neither fixed nor drawn")
     raise UsageError(f"{name!r} is not a learned column: {suggest(name, codec.names)}")
 
 
