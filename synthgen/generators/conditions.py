@@ -176,12 +176,9 @@ def _shares(codec: TableCodec, schema: TableSchema, balance: Any) -> tuple[str, 
     if not has_values(column):
         raise UsageError(f"balance: no value of column {name!r} was learned")
     if wanted is None:
-        learned = column.levels if isinstance(column, LevelColumn) else column.spikes
-        return (
-            name,
-            pd.Series(learned, dtype=object if isinstance(column, LevelColumn) else float),
-            np.ones(len(learned)),
-        )
+        if isinstance(column, LevelColumn):
+            return name, pd.Series(column.levels, dtype=object), np.ones(len(column.levels))
+        return name, pd.Series(column.spikes), np.ones(len(column.spikes))
     levels = _canonical(codec, schema, {name: list(wanted)})
     if levels.duplicated().any():
         raise UsageError(f"balance: {int(levels.duplicated().sum())} levels of column {name!r} stand there twice")

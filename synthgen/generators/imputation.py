@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from synthgen.frames import from_native, with_columns
 from synthgen.generators.cells import with_drawn
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.conditions import has_values, require_learned
-from synthgen.generators.tokens import HIDDEN, Column
+from synthgen.generators.tokens import HIDDEN, Column, LevelColumn
 from synthgen.infer import canonical_table
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def impute(
     wanted = _wanted(codec, schema, known, columns)
     gaps = known[wanted].isna()
     rows = np.flatnonzero(gaps.any(axis=1))
-    tokens, never_missing = _tokens(codec, known.iloc[rows]), np.isin(codec.owner, _numbers(codec, wanted))
+    tokens = _tokens(codec, known.iloc[rows])
+    never_missing = np.isin(codec.owner, [codec.names.index(name) for name in wanted])
     made = []
     for number in range(draws or 1):
         root, changed = seed.child("draw", str(number)), {}
@@ -63,7 +65,8 @@ def impute(
             drawn = codec.decode(fill(tokens, never_missing, root), seed=root.child("decode"))
             for name in gaps.columns[gaps.any()]:
                 values = canonical_column(drawn[name], schema[name])[gaps[name].to_numpy()[rows]]
-                changed[name] = with_drawn(raw[name], known[name], values, schema[name])
+                column = replace(schema[name], dtype=None) if isinstance(frame, TableData) else schema[name]
+                changed[name] = with_drawn(raw[name], known[name], values, column)
         made.append(_completed(frame, changed))
     return made[0] if draws is None else made
 
@@ -73,7 +76,7 @@ def _learned_part(codec: TableCodec, schema: TableSchema, raw: pd.DataFrame) -> 
     names = list(raw.columns)
     unknown = [name for name in names if name not in schema]
     if unknown:
-        raise DataError(f"the frame has columns that the model does not know: {', '.join(map(repr, unknown))}")
+        raise DataError(f"the frame has columns that the model does not know: {', '.join(map(repr, unknown[:10]))}")
     learned = tuple(schema[name] for name in codec.names if name in set(names))
     if not learned or not len(raw):
         raise DataError(f"nothing to impute in {len(raw)} rows and {len(learned)} learned columns")
@@ -88,7 +91,7 @@ def _wanted(codec: TableCodec, schema: TableSchema, known: pd.DataFrame, columns
         if left:
             log.warning("left missing, since no value was learned: %s", ", ".join(left))
         return [str(name) for name in known if name in drawable]
-    names = list(columns)
+    names = [columns] if isinstance(columns, str) else list(columns)
     for name in names:
         require_learned(codec, schema, name)
         if name not in known:
@@ -101,8 +104,8 @@ def _wanted(codec: TableCodec, schema: TableSchema, known: pd.DataFrame, columns
 def _tokens(codec: TableCodec, known: pd.DataFrame) -> np.ndarray:
     """Tokens of the known cells, hidden everywhere else. Shape: -> (rows, tokens) int32.
 
-    A known level that was not learned is RARE where training had rare levels. Where it had none, the RARE token means
-    nothing to the network, and the cell counts as unknown to it.
+    A known level that was not learned is RARE where training had rare levels, and a number beyond the learned bounds is
+    the nearest. Where neither means anything to the model, the cell counts as unknown.
     """
     tokens, notes = np.full((len(known), len(codec.owner)), HIDDEN, dtype=np.int32), []
     for name in map(str, known):
@@ -115,18 +118,16 @@ def _tokens(codec: TableCodec, known: pd.DataFrame) -> np.ndarray:
             notes.append(f"{name!r} ({int(strange.sum())})")
     if notes:
         log.warning(
-            "known values that were not learned; they stay, and count as rare or the nearest: %s", ", ".join(notes)
+            "known values that were not learned; they stay, and count as rare, nearest or unknown: %s", ", ".join(notes)
         )
     return tokens
 
 
 def _blind(column: Column) -> bool:
-    """Whether values that were not learned tell nothing: no rare level was trained on, or no value at all."""
-    return not has_values(column) or (hasattr(column, "levels") and not column.folded.rows)
-
-
-def _numbers(codec: TableCodec, names: list[str]) -> list[int]:
-    return [codec.names.index(name) for name in names]
+    """Whether no token stands for values that were not learned: no rare level was seen, or it is a yes/no column."""
+    if isinstance(column, LevelColumn):
+        return not column.folded.rows
+    return not column.bins and len(column.spikes) <= 2
 
 
 def _completed(frame: Any, changed: Mapping[str, pd.Series]) -> Any:

@@ -380,6 +380,15 @@ def test_a_table_data_comes_back_as_one(independent, cohort):
     assert whole.table[["pid", "b", "z", "note"]].equals(data.table[["pid", "b", "z", "note"]])
 
 
+def test_a_column_of_a_table_data_stays_canonical_when_it_is_drawn_whole(cohort):
+    columns = [dataclasses.replace(c, dtype="category") if c.name == "c" else c for c in cohort.schema.columns]
+    data = TableData(cohort.table, TableSchema(tuple(columns)))
+    empty = TableData(data.table.assign(c=None), data.schema)
+    whole = Independent().fit(data, seed=1).impute(empty, seed=1)
+    assert whole.table["c"].dtype == object
+    assert str(whole.frame["c"].dtype) == "category"
+
+
 def test_codes_that_mean_missing_are_filled_and_the_index_stays(cohort):
     schema = dataclasses.replace(cohort.schema, missing=("", "?", "-99"))
     fitted = Independent().fit(TableData(cohort.table, schema), seed=1)
@@ -452,3 +461,13 @@ def test_storage_that_cannot_hold_a_value_is_an_error_without_the_value():
     with pytest.raises(DataError, match="column 'v' is stored as int64") as caught:
         with_drawn(raw, known, pd.Series([2.5]), Column("v", "real"))
     assert "2.5" not in str(caught.value)
+
+
+def test_a_level_that_no_token_stands_for_counts_as_unknown(cohort, caplog):
+    """A yes/no column that was always no: a known yes is no 'no', and the other columns are drawn without it."""
+    table = cohort.table.assign(g=0.0)
+    fitted = Independent().fit(TableData(table, cohort.schema), seed=1)
+    whole = fitted.impute(pd.DataFrame({"g": [1.0, None], "b": [None, "yes"]}), seed=1, columns="b")
+    assert whole["g"].iloc[0] == 1
+    assert whole["b"].notna().all()
+    assert "'g' (1)" in caplog.text
