@@ -9,7 +9,7 @@ import traceback
 import click
 
 from synthgen import __version__
-from synthgen.cli import assess, inspect, options, run
+from synthgen.cli import assess, draw, inspect, options, run
 from synthgen.errors import SynthgenError
 
 
@@ -29,8 +29,8 @@ for command in (
     inspect.schema,
     run.run,
     run.fit,
-    run.sample,
-    run.impute,
+    draw.sample,
+    draw.impute,
     assess.audit,
     assess.validate,
     assess.release,

@@ -1,4 +1,4 @@
-"""Commands that make data: demo, init, run, fit, sample, impute."""
+"""Commands that train: demo, init, run, fit."""
 
 from __future__ import annotations
 
@@ -182,112 +182,6 @@ def fit(
         _remove(part)
     _remove(checkpoints)
     options.say(f"model: {output}")
-
-
-@click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("-n", "--rows", type=click.IntRange(min=1), help="How many; with --given, as many as its rows.")
-@options.seed_option
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="CSV, Parquet, Arrow or Excel file."
-)
-@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Hold a column at one value; repeatable.")
-@click.option("--given", type=click.Path(path_type=Path), help="Table of known columns, one row per sampled row.")
-@click.option("--balance", metavar="COLUMN", help="As many rows of each level; or COLUMN=LEVEL:SHARE,LEVEL:SHARE.")
-@click.option("--trust", is_flag=True, help="Load a model that needs pickle (SDV's); only if you made it yourself.")
-@options.force_option
-def sample(
-    model: Path,
-    rows: int | None,
-    seed: int,
-    output: Path,
-    where: tuple[str, ...],
-    given: Path | None,
-    balance: str | None,
-    trust: bool,
-    force: bool,
-) -> None:
-    """Sample rows from a model folder.
-
-    --where sex=F holds a column at one value (nothing after the sign: missing); --balance died gives each level as many
-    rows, and --balance died=0:0.7,1:0.3 these shares. Conditions hold in every row; those that no row can meet are an
-    error. What is sampled here was not audited yet: audit it before it leaves the house.
-    """
-    from synthgen.generators import load_generator
-    from synthgen.io import read_raw, write
-
-    options.require_absent(output, force=force)
-    known = read_raw(given) if given else None
-    if rows is None and known is None:
-        raise UsageError("say how many rows: -n ROWS (or --given TABLE)")
-    loaded = load_generator(model, trust=trust)
-    count = rows if rows is not None else len(known)  # type: ignore[arg-type]
-    synthetic = loaded.sample(count, seed=seed, where=_fixed(where) or None, given=known, **_balanced(loaded, balance))
-    _make_parent(output)
-    write(synthetic, output)
-    options.say(f"{len(synthetic):,} rows: {output}. Not audited yet: see synthgen audit --help")
-
-
-@click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("data", type=click.Path(path_type=Path))
-@options.seed_option
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="CSV, Parquet, Arrow or Excel file."
-)
-@click.option("--column", "columns", multiple=True, help="Complete this column only; repeatable.")
-@options.encoding_option
-@options.force_option
-def impute(
-    model: Path, data: Path, seed: int, output: Path, columns: tuple[str, ...], encoding: str | None, force: bool
-) -> None:
-    """Draw the missing cells of DATA by a model; every known cell stays as it is.
-
-    DATA has some or all columns of the training table. The output holds your real patients: it is for analysis in the
-    house, never for release. Another seed gives another draw, for multiple imputation.
-    """
-    from synthgen import registry
-    from synthgen.generators import load_generator
-    from synthgen.generators.checkpoint import read_manifest
-    from synthgen.io import read_raw, write
-
-    options.require_absent(output, force=force)
-    name = read_manifest(model)["generator"]
-    if not hasattr(registry.find("generators", name), "impute"):
-        raise UsageError(f"{name} models cannot impute")
-    raw = read_raw(data, encoding=encoding)
-    loaded: Any = load_generator(model)
-    completed = loaded.impute(raw, seed=seed, columns=columns or None)
-    _make_parent(output)
-    write(completed, output)
-    options.say(f"{len(completed):,} rows: {output}. These are your real patients: never release them")
-
-
-def _fixed(where: tuple[str, ...]) -> dict[str, str]:
-    """Conditions as text, which the schema turns into values: as YAML, a level 'no' would be a boolean."""
-    pairs = [text.partition("=") for text in where]
-    if not all(name.strip() and sign for name, sign, _ in pairs):
-        raise UsageError("write --where COLUMN=VALUE")
-    if len({name.strip() for name, _, _ in pairs}) < len(pairs):
-        raise UsageError("--where names a column twice")
-    return {name.strip(): value for name, _, value in pairs}
-
-
-def _balanced(loaded: Any, text: str | None) -> dict[str, Any]:
-    """The argument of `sample` that --balance means, if it was given."""
-    import inspect
-
-    if text is None:
-        return {}
-    if "balance" not in inspect.signature(loaded.sample).parameters:
-        raise UsageError(f"{loaded.name} models cannot balance")
-    name, sign, parts = text.partition("=")
-    if not sign:
-        return {"balance": name.strip()}
-    shares = [part.rpartition(":") for part in parts.split(",")]
-    if not all(colon for _, colon, _ in shares):
-        raise UsageError("write --balance COLUMN, or --balance COLUMN=LEVEL:SHARE,LEVEL:SHARE")
-    return {"balance": {name.strip(): {level.strip(): share for level, _, share in shares}}}
 
 
 def _fitted(
