@@ -50,6 +50,9 @@ class Recipe:
 
     max_seconds: float = 120.0  # turned into a number of steps by timing a few, lowered when the machine gets slower
     max_steps: int | None = None  # a number of steps instead
+    max_epochs: float | None = (
+        None  # passes over the rows that a time budget buys at most: the rest would learn by heart
+    )
     batch: int = 512
     learning_rate: float = 3e-3
     warm_up: int = 200  # steps of rising learning rate, a tenth of the steps at most; then a cosine down to zero
@@ -57,6 +60,7 @@ class Recipe:
     ema: float = 0.999  # decay of the averaged weights, less during the first steps
     evaluations: int = 40  # over the whole run, evenly; fewer where they would take a tenth of the time budget
     patience: int = 8  # evaluations without a better validation loss before stopping
+    tolerance: float = 0.0  # a validation loss above the best by this share is as good, and the later weights are kept
     memorisation_gap: float = 0.05  # stop when the ratio of validation to train loss has grown by so much
     checkpoint_seconds: float = 30.0
 
@@ -225,9 +229,10 @@ def _evaluate(state: State, evaluate: EvaluationLoss, recipe: Recipe, run: Run, 
     state.history.append((state.step, train_, validation))
     state.gap = _ratio(validation, train_) / state.first_ratio - 1
     state.waited += 1
-    if validation < state.best_loss and state.gap <= recipe.memorisation_gap:
+    if validation < state.lowest_loss * (1 + recipe.tolerance) and state.gap <= recipe.memorisation_gap:
         state.best_loss, state.best_train_loss, state.best_step, state.waited = validation, train_, state.step, 0
         copy_to(state.best, state.ema)
+    state.lowest_loss = min(state.lowest_loss, validation)
     losses = {"validation_loss": validation, "train_loss": train_, "batch_loss": running}
     metrics = {**losses, "seconds": round(state.seconds, 2), "seconds_left": round(_seconds_left(state), 2)}
     run.progress(Progress("training", state.step, state.steps, metrics))
@@ -251,6 +256,7 @@ def _seconds_left(state: State) -> float:
 def _begin(state: State, evaluate: EvaluationLoss) -> None:
     """The untrained weights are the best so far, and show how much harder one slice is than the other."""
     state.best_loss, state.best_train_loss = _losses(state, evaluate)
+    state.lowest_loss = state.best_loss
     state.first_ratio = _ratio(state.best_loss, state.best_train_loss)
 
 
@@ -280,6 +286,8 @@ def _started(
             evaluations=recipe.evaluations,
             now=lambda: team().agree(budget.clock())[0],
         )
+        if recipe.max_epochs is not None:
+            steps = min(steps, math.ceil(recipe.max_epochs * batches.per_epoch))
         parts, max_seconds = trial.parts, recipe.max_seconds - (team().agree(budget.clock())[0] - began)
     else:
         steps, evaluations, parts, max_seconds = recipe.max_steps, recipe.evaluations, 1, math.inf

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 STATE = "training.safetensors"
 _GROUPS = ("network", "ema", "best", "exp_avg", "exp_avg_sq")
 _COUNTS = ("steps", "interval", "step", "best_step", "waited", "parts", "first_steps")
-_FIGURES = ("best_loss", "best_train_loss", "first_ratio", "gap", "seconds", "max_seconds")  # JSON lacks infinity
+_FIGURES = (
+    "lowest_loss",
+    "best_loss",
+    "best_train_loss",
+    "first_ratio",
+    "gap",
+    "seconds",
+    "max_seconds",
+)  # JSON lacks infinity
 
 
 @dataclass
@@ -42,7 +50,8 @@ class State:
     interval: int  # steps between evaluations
     step: int = 0
     best_step: int = 0
-    best_loss: float = math.inf
+    lowest_loss: float = math.inf  # on the validation rows, so far
+    best_loss: float = math.inf  # of the weights that are kept
     best_train_loss: float = math.inf
     first_ratio: float = 1.0  # validation to train loss before any training: how much harder one slice is
     gap: float = 0.0  # how much larger that ratio is now
