@@ -24,7 +24,9 @@ from synthgen.generators.tokens import NumberColumn
 
 Stage = Literal["coarse", "fine"]
 PERIODS = 8  # learned periodic features of each number
-_CAP = 30.0  # logits are softly limited, so that exp never overflows and needs no maximum
+SMOOTH_AT = 4  # from so many half waves over a column's bins on, smooth logits and embeddings of bins are held back
+_EMBEDDED = 0.1  # scale of the embeddings of bins where logits are smooth: numbers speak through their features
+_CAP = 30.0
 _DENSE_CELLS = 4_000_000  # above this, sums over vocabularies are scattered and not multiplied
 
 
@@ -41,6 +43,7 @@ class Layout:
     starts: np.ndarray  # (tokens,) within the logits of the token's stage
     parent: np.ndarray  # (fine tokens,) place of the coarse token in `order`
     first_bin: np.ndarray  # (fine tokens,) coarse values from here on have a fine value
+    bins_from: np.ndarray  # (tokens,) values from here on are bins or sub-bins in ascending order; the size for none
 
     @staticmethod
     def of(codec: TableCodec) -> Layout:
@@ -52,9 +55,12 @@ class Layout:
         starts = np.concatenate([np.cumsum(part) - part for part in (sizes[:coarse], sizes[coarse:])])
         place = np.argsort(order)
         parents = fine_of[order[coarse:]]
-        columns = [codec.columns[codec.owner[token]] for token in parents]
-        first_bin = [1 + len(column.spikes) for column in columns if isinstance(column, NumberColumn)]
-        return Layout(order, coarse, sizes, starts, place[parents], np.array(first_bin, dtype=np.int64))
+        columns = [codec.columns[codec.owner[token]] for token in order]
+        spikes = [
+            1 + len(c.spikes) if isinstance(c, NumberColumn) else size for c, size in zip(columns, sizes, strict=True)
+        ]
+        bins_from = np.array(spikes[:coarse] + [1] * (len(order) - coarse), dtype=np.int64)
+        return Layout(order, coarse, sizes, starts, place[parents], bins_from[place[parents]], bins_from)
 
     def places(self, stage: Stage) -> slice:
         """The places of a stage's tokens in `order`."""
@@ -93,13 +99,13 @@ class NumberFeatures(nn.Module):
         """Features in all."""
         return self.columns * (3 + 2 * PERIODS)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        coarse = tokens[:, self.coarse].clamp(min=0)  # hidden: as missing, whose features are zeros
-        fine = tokens[:, self.fine]
-        unknown = (fine == HIDDEN) | ~self.has_fine
-        fine = torch.where(unknown, self.stride - 1, fine)
-        features = self.table[self.start + coarse * self.stride + fine]  # (batch, columns, 3)
-        angle = features[..., :1] * self.frequencies  # (batch, columns, PERIODS)
+    def forward(self, tokens: Tensor, columns: slice | list[int] = slice(None)) -> Tensor:
+        coarse = tokens[:, self.coarse[columns]].clamp(min=0)  # hidden: as missing, whose features are zeros
+        fine, stride = tokens[:, self.fine[columns]], self.stride[columns]
+        unknown = (fine == HIDDEN) | ~self.has_fine[columns]
+        fine = torch.where(unknown, stride - 1, fine)
+        features = self.table[self.start[columns] + coarse * stride + fine]  # (batch, columns, 3)
+        angle = features[..., :1] * self.frequencies[columns]  # (batch, columns, PERIODS)
         waves = torch.cat([angle.sin(), angle.cos()], dim=-1) * features[..., 2:]
         return torch.cat([features, waves], dim=-1).flatten(1)
 
@@ -121,6 +127,56 @@ class Block(nn.Module):
         return x + self.down(hidden)
 
 
+class SmoothHead(nn.Module):
+    """Logits that are smooth over the bins of each number: a cosine series whose high frequencies are held back.
+
+    Bins are an ordered scale, and a free output per bin learns small tables by heart. The series is complete, so sharp
+    shapes can still be learned, only later. Levels, spikes and "missing" keep an output of their own.
+
+    Shape: (batch, width) -> (batch, vocabulary of the stage).
+    """
+
+    basis: Tensor
+
+    def __init__(self, bins: list[tuple[int, int]], width: int) -> None:
+        """`bins`: for each token of the stage its size and the first of its values that is a bin."""
+        super().__init__()
+        basis = torch.block_diag(*(_cosines(size, first) for size, first in bins))
+        self.register_buffer("basis", basis, persistent=False)
+        self.coefficients = nn.Linear(width, len(basis), bias=False)
+        self.bias = nn.Parameter(torch.zeros(len(basis)))
+
+    @property
+    def weight(self) -> Tensor:
+        """As a plain linear layer has it. Shape: (vocabulary, width)."""
+        return self.basis @ self.coefficients.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+def soft_cap(logits: Tensor) -> Tensor:
+    """Keep logits in (-30, 30), so that exp never overflows and needs no maximum."""
+    return _CAP * torch.tanh(logits / _CAP)
+
+
+def _embedding_scale(size: int, first: int, scale: float) -> Tensor:
+    """Shape: -> (size + 1,); the last is "hidden"."""
+    factors = torch.ones(size + 1)
+    factors[first:size] = scale
+    return factors
+
+
+def _cosines(size: int, first: int) -> Tensor:
+    """The basis of one token's logits; unit vectors for values below `first`. Shape: -> (size, size)."""
+    basis, bins = torch.eye(size), size - first
+    if bins > 1:
+        place, wave = (torch.arange(bins) + 0.5) / bins, torch.arange(bins)
+        held = (1 + wave / SMOOTH_AT) ** -2.0
+        basis[first:, first:] = torch.cos(torch.pi * place[:, None] * wave) * held * 2**0.5
+    return basis
+
+
 class Denoiser(nn.Module):
     """Predicts every hidden token from those that are known.
 
@@ -130,22 +186,42 @@ class Denoiser(nn.Module):
 
     hidden_token: Tensor
     offsets: Tensor
+    scale: Tensor
+    group: Tensor
 
     def __init__(
-        self, codec: TableCodec, *, width: int, blocks: int, embedding: int, dropout: float, generator: torch.Generator
+        self,
+        codec: TableCodec,
+        *,
+        width: int,
+        blocks: int,
+        embedding: int,
+        dropout: float,
+        smooth: bool,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.layout = layout = Layout.of(codec)
         sizes = torch.from_numpy(layout.sizes) + 1  # the last of each is "hidden"
         self.register_buffer("hidden_token", torch.from_numpy(layout.sizes), persistent=False)
         self.register_buffer("offsets", sizes.cumsum(0) - sizes, persistent=False)
+        self.register_buffer("group", torch.arange(len(sizes)))  # places of one number are drawn together
         self.embed = nn.Embedding(int(sizes.sum()), embedding)
         self.numbers = NumberFeatures(codec, layout, generator)
         self.into = nn.Linear(len(sizes) * embedding + self.numbers.width, width)
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
-        parts: dict[Stage, int] = {s: int(layout.sizes[layout.places(s)].sum()) for s in ("coarse", "fine")}
-        self.heads = nn.ModuleDict({stage: nn.Linear(width, size) for stage, size in parts.items() if size})
+        bins = [(int(size), int(first)) for size, first in zip(layout.sizes, layout.bins_from, strict=True)]
+        scale = [_embedding_scale(size, first, _EMBEDDED if smooth else 1.0) for size, first in bins]
+        self.register_buffer("scale", torch.cat(scale)[:, None], persistent=False)
+        parts: dict[Stage, list[tuple[int, int]]] = {"coarse": bins[: layout.coarse], "fine": bins[layout.coarse :]}
+        self.heads = nn.ModuleDict(
+            {
+                stage: SmoothHead(part, width) if smooth else nn.Linear(width, sum(size for size, _ in part))
+                for stage, part in parts.items()
+                if part
+            }
+        )
         self._initialise(generator)
 
     def _initialise(self, generator: torch.Generator) -> None:
@@ -155,11 +231,12 @@ class Denoiser(nn.Module):
             for module in self.modules():
                 if isinstance(module, nn.Linear):
                     module.weight.normal_(0, module.in_features**-0.5, generator=generator)
-                    module.bias.zero_()
+                    if module.bias is not None:
+                        module.bias.zero_()
             for block in self.blocks:
                 block.down.weight.mul_(0.1)  # type: ignore[union-attr, operator]
             for head in self.heads.values():
-                head.weight.mul_(0.1)  # type: ignore[union-attr, operator]
+                (head.coefficients if isinstance(head, SmoothHead) else head).weight.mul_(0.1)  # type: ignore[operator]
 
     def start_from(self, marginals: dict[Stage, np.ndarray]) -> None:
         """Set the output biases to the log marginals of train. Shape: (vocabulary of the stage,) each."""
@@ -169,23 +246,24 @@ class Denoiser(nn.Module):
                     self.heads[stage].bias.copy_(torch.from_numpy(np.log(shares)))  # type: ignore[union-attr, operator]
 
     def forward(self, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.trunk(self.first(tokens), generator)
+
+    def first(self, tokens: Tensor) -> Tensor:
+        """The first layer, which is a sum over tokens. Shape: (batch, tokens) -> (batch, width)."""
         indices = torch.where(tokens == HIDDEN, self.hidden_token, tokens) + self.offsets
-        x = self.into(torch.cat([self.embed(indices).flatten(1), self.numbers(tokens)], dim=1))
+        embedded = nn.functional.embedding(indices, self.embed.weight * self.scale)
+        first: Tensor = self.into(torch.cat([embedded.flatten(1), self.numbers(tokens)], dim=1))
+        return first
+
+    def trunk(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The rest. Shape: (batch, width) -> (batch, width)."""
         for block in self.blocks:
             x = block(x, generator)
         return self.norm(x)
 
     def logits(self, x: Tensor, stage: Stage) -> Tensor:
         """Shape: (batch, width) -> (batch, vocabulary of the stage)."""
-        return _CAP * torch.tanh(self.heads[stage](x) / _CAP)
-
-    def token_logits(self, x: Tensor, place: int) -> Tensor:
-        """Logits of one token alone. Shape: (batch, width) -> (batch, its vocabulary)."""
-        stage: Stage = "coarse" if place < self.layout.coarse else "fine"
-        start = int(self.layout.starts[place])
-        rows = slice(start, start + int(self.layout.sizes[place]))
-        head = self.heads[stage]
-        return _CAP * torch.tanh(nn.functional.linear(x, head.weight[rows], head.bias[rows]) / _CAP)  # type: ignore[index, arg-type]
+        return soft_cap(self.heads[stage](x))
 
 
 class StageLoss(nn.Module):

@@ -6,6 +6,8 @@ weights.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from synthgen.generators.denoiser import Layout, Stage, StageLoss, hide
 from synthgen.generators.tabular import HIDDEN
 from synthgen.rng import Seed
 
+GROUPING_ROWS = 50_000  # at most, to see which places are related
+MOST_INFORMATION, MOST_CORRELATION = 0.005, 0.05  # of places that are drawn together: nats, and a correlation
 EVALUATION_CELLS = 30_000  # tokens looked at in one evaluation, by repeating small validation slices
 
 
@@ -89,3 +93,54 @@ def marginals(tokens: Tensor, layout: Layout) -> dict[Stage, np.ndarray]:
         "coarse": np.concatenate(shares[: layout.coarse]),
         "fine": np.concatenate([empty, *shares[layout.coarse :]]),
     }
+
+
+def groups(tokens: Tensor, layout: Layout) -> np.ndarray:
+    """Which places a sampler draws together, given all that is known: those that say next to nothing of each other.
+
+    Coarse places by their mutual information, fine ones by the correlation of sub-bins inside their bins, each below a
+    limit for every pair of a group. Shape: tokens (rows, tokens) -> (tokens,) int64, the number of each place's group.
+    """
+    values = tokens[:GROUPING_ROWS].cpu().numpy().astype(np.int64)
+    coarse, total = layout.coarse, len(layout.order)
+    related = np.zeros((total, total))
+    related[:coarse, :coarse] = _information(values[:, :coarse], layout.sizes[:coarse]) / MOST_INFORMATION
+    related[coarse:, coarse:] = np.abs(_correlations(values[:, coarse:])) / MOST_CORRELATION
+    found = np.full(total, -1, dtype=np.int64)
+    for stage in (range(coarse), range(coarse, total)):
+        members: list[list[int]] = []
+        for place in sorted(stage, key=lambda p: -related[p].sum()):
+            free = (group for group in members if related[place, group].max() < 1)
+            group = next(free, None)
+            if group is None:
+                members.append(group := [])
+            group.append(place)
+        for group in members:
+            found[group] = min(group)
+    return found
+
+
+def _information(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Mutual information of pairs in nats, less what chance gives unrelated places. Shape: -> (places, places)."""
+    rows, places = values.shape
+    found = np.zeros((places, places))
+    for a, b in itertools.combinations(range(places), 2):
+        joint = np.bincount(values[:, a] * sizes[b] + values[:, b], minlength=sizes[a] * sizes[b])
+        joint = joint.reshape(sizes[a], sizes[b]) / rows
+        of_a, of_b = joint.sum(1), joint.sum(0)
+        seen = joint > 0
+        information = (joint[seen] * np.log(joint[seen] / np.outer(of_a, of_b)[seen])).sum()
+        chance = (np.count_nonzero(of_a) - 1) * (np.count_nonzero(of_b) - 1) / (2 * rows)
+        found[a, b] = found[b, a] = information - chance
+    return found
+
+
+def _correlations(values: np.ndarray) -> np.ndarray:
+    """Of each pair of fine places, over the rows where both have a sub-bin. Shape: -> (places, places)."""
+    places = values.shape[1]
+    found = np.zeros((places, places))
+    for a, b in itertools.combinations(range(places), 2):
+        x, y = values[(values[:, a] > 0) & (values[:, b] > 0)][:, [a, b]].T
+        if len(x) > 2 and x.std() > 0 and y.std() > 0:
+            found[a, b] = found[b, a] = np.corrcoef(x, y)[0, 1]
+    return found

@@ -24,7 +24,7 @@ from synthgen.generators.conditions import Balance
 from synthgen.generators.copula import Copula
 from synthgen.generators.denoiser import Denoiser, Layout
 from synthgen.generators.imputation import impute
-from synthgen.generators.objective import Objective, marginals
+from synthgen.generators.objective import Objective, groups, marginals
 from synthgen.generators.sampling import sample_tokens
 from synthgen.generators.tabular import Fitted
 from synthgen.generators.training_plot import plot_training
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 Phase = Literal["pretraining", "training"]
 
 _PRETRAINING_ROWS, _PRETRAINING_COLUMNS = 10_000, 150  # the correlations of more columns take the copula too long
+_TOLERANCE = 0.003  # at the end of the schedule weights sample better than the validation loss alone says
 _PRETRAINING_SHARE = 0.3  # of the time budget, or of the steps
 
 
@@ -65,12 +66,14 @@ class TableDiffusion:
     max_seconds: float = 120.0  # budget of the training loop; turned into a number of steps
     max_steps: int | None = None  # a number of steps instead: the same bytes on every run
     width: int | None = None  # units of each layer; None: 128 below 5,000 patients, 256 below 20,000, else 512
-    blocks: int = 1  # residual blocks: shallow and wide learns most in a given time
+    blocks: int | None = None  # residual blocks; None: 2 from 5,000 to 20,000 patients, else 1: shallow learns fast
     embedding: int | None = None  # numbers per token; None: 16 below 5,000 patients or above 40 tokens, else 32
-    dropout: float | None = None  # None: 0.3 below 1,000 patients, 0.2 below 5,000, 0.1 below 20,000, else 0
+    dropout: float | None = None  # None: 0.3 below 1,000 patients, 0.2 below 20,000, else 0.1
+    smooth: bool | None = None  # logits smooth over the bins of numbers; None: from 5,000 to 20,000 patients
     batch: int | None = None  # rows per step; None: 256 below 5,000 patients, else 512, or 4,096 on a GPU
-    learning_rate: float | None = None  # peak of the schedule; None: 2e-4, 3e-4 or 3e-3, as for the width
-    weight_decay: float | None = None  # None: 0.1 below 20,000 patients, else 1e-4
+    learning_rate: float | None = None  # peak of the schedule; None: 2e-4, 2e-3 or 3e-3, as for the width
+    weight_decay: float | None = None  # None: 0.1 below 20,000 patients, else 0.01
+    max_epochs: float | None = None  # that max_seconds buys at most; None: 50 from 5,000 patients on, 60 from 20,000
     patience: int = 8  # evaluations (of 40) without a better validation loss before stopping
     memorisation_gap: float | None = (
         None  # stop at this growth of validation/train loss; None: .01 to .1, as for the width
@@ -83,8 +86,8 @@ class TableDiffusion:
     _fitted: Fitted[Denoiser] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        positive = ("max_seconds", "max_steps", "width", "embedding", "batch", "learning_rate", "patience", "threads")
-        for name in positive:
+        positive = "max_seconds max_steps max_epochs width blocks embedding batch learning_rate patience threads"
+        for name in positive.split():
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"diffusion: {name} must be above 0")
@@ -108,6 +111,7 @@ class TableDiffusion:
         held = tabular.validation_rows(train, seed.child("validation"))
         network = settings._network(codec, seed.child("network")).to(tokens.device)
         network.start_from(marginals(tokens[~held], network.layout))
+        network.group.copy_(torch.from_numpy(groups(tokens[~held], network.layout)))
         fingerprint = train.fingerprint()
         learn = settings._learner(network, tokens[held], fingerprint, seed)
         outcome: training.Training | None = None
@@ -250,15 +254,18 @@ class TableDiffusion:
         )
         chosen = {
             "width": (128, 256, 512)[tier],
-            "learning_rate": (2e-4, 3e-4, 3e-3)[tier],
+            "blocks": (1, 2, 1)[tier],
+            "learning_rate": (2e-4, 2e-3, 3e-3)[tier],
             "embedding": 16 if tier == 0 or len(codec.vocabulary) > 40 else 32,
-            "dropout": 0.3 if patients < 1_000 else (0.2, 0.1, 0.0)[tier],
+            "dropout": 0.3 if patients < 1_000 else (0.2, 0.2, 0.1)[tier],
+            "smooth": tier == 1,
             "batch": 256 if tier == 0 else 512 if device == "cpu" else 4_096,
-            "weight_decay": (0.1, 0.1, 1e-4)[tier],
+            "weight_decay": (0.1, 0.1, 1e-2)[tier],
+            "max_epochs": (None, 50.0, 60.0)[tier],
             "pretraining_rows": _PRETRAINING_ROWS if tier == 0 and len(codec.names) <= _PRETRAINING_COLUMNS else 0,
         }
         pretrains = chosen["pretraining_rows"] if self.pretraining_rows is None else self.pretraining_rows
-        chosen["memorisation_gap"] = 0.01 if pretrains else (0.05, 0.1, 0.05)[tier]
+        chosen["memorisation_gap"] = 0.01 if pretrains else (0.05, 0.1, 0.1)[tier]
         unset = {name: value for name, value in chosen.items() if getattr(self, name) is None}
         return dataclasses.replace(self, device=device, **unset)  # type: ignore[arg-type]
 
@@ -289,7 +296,7 @@ class TableDiffusion:
         return learn
 
     def _network_settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("width", "blocks", "embedding", "dropout")}
+        return {name: getattr(self, name) for name in ("width", "blocks", "embedding", "dropout", "smooth")}
 
     def _network(self, codec: TableCodec, seed: Seed) -> Denoiser:
         with torch.random.fork_rng(devices=[]):  # layers draw initial weights from the global state, then from ours
@@ -302,10 +309,12 @@ class TableDiffusion:
         return training.Recipe(
             max_seconds=self.max_seconds * share,
             max_steps=None if self.max_steps is None else max(1, round(self.max_steps * share)),
+            max_epochs=None if first else self.max_epochs,
             batch=min(512, rows) if first else min(self.batch or rows, max(16, rows // 4)),
             learning_rate=3e-3 if first else self.learning_rate or 3e-3,
             weight_decay=1e-4 if first else self.weight_decay or 0.0,
             patience=self.patience,
+            tolerance=_TOLERANCE if self.max_epochs else 0.0,
             memorisation_gap=1e9 if first else self.memorisation_gap or 0.05,
             checkpoint_seconds=self.checkpoint_seconds,
         )
