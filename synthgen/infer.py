@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from synthgen.codes import infer_system
 from synthgen.errors import DataError
 from synthgen.rules import level_text
 from synthgen.schema import DEFAULT_MISSING, NUMERIC, Column, Role, TableSchema
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 MAXIMUM_COLUMNS = 2_000
 MAXIMUM_DECIMALS = 10
+_CODES = 20  # fewer levels are no list of codes
 _MIXED_LEVELS = 50  # so many distinct values, some numbers and some not: not a list of levels but a mixture
 
 _PATIENT = re.compile(
@@ -160,8 +162,11 @@ def _infer_text(name: str, present: pd.Series, roles: tuple[Role, ...], dtype: s
     if date_layout(levels) is not None:
         _dates(levels, name)
         return Column(name, "datetime", roles), ""
-    if len(levels) >= 20 and not numeric.all() and levels[~numeric].str.match(_ICD).all():
-        return Column(name, "code", roles, dtype=dtype), "code: looks like ICD codes"
+    if len(levels) >= _CODES and not numeric.all():
+        system = infer_system(levels)
+        if system or levels[~numeric].str.match(_ICD).all():
+            said = {"icd9": "ICD-9", "icd10": "ICD-10", "atc": "ATC", "loinc": "LOINC", None: "ICD of several versions"}
+            return Column(name, "code", roles, dtype=dtype, system=system), f"code: looks like {said[system]}"
     count = int(counts.to_numpy()[numeric].sum())
     if not padded and count > 0.5 * len(present) and len(levels) > _MIXED_LEVELS:
         raise DataError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from synthgen.codes import System
 from synthgen.errors import SchemaError, suggest
 from synthgen.rules import NUMERIC_RULES, Order, Rule, rule_from_mapping, rule_to_mapping
 
@@ -31,6 +32,7 @@ class Column:
     minimum: float | None = None
     maximum: float | None = None
     levels: tuple[str, ...] | None = None
+    system: System | None = None  # of a code column; None: unknown, then only codes that stand there back off
     missing: tuple[str, ...] = ()  # further codes of this column that mean "missing"
     description: str | None = None
 
@@ -166,7 +168,8 @@ def schema_yaml(schema: TableSchema, *, comments: Mapping[str, str] | None = Non
         "# What each column is. Correct what is wrong; unknown keys are errors.",
         "# kind:  " + " | ".join(get_args(Kind)),
         "# roles: " + " | ".join(get_args(Role)) + "   (a list; patient: rows with one value belong together)",
-        "# also:  unit, decimals, minimum, maximum, levels, missing (codes of this column), description",
+        "# also:  unit, decimals, minimum, maximum, levels, missing (codes of this column), description,",
+        "#        system (of a code column): " + " | ".join(get_args(System)),
         "# Observed extremes and levels are not written here; declare bounds or levels yourself where they are public.",
         yaml.safe_dump({"missing": data["missing"]}, default_flow_style=True, allow_unicode=True, width=1000).strip(
             "{}\n"
@@ -219,6 +222,10 @@ def _validate(schema: TableSchema) -> None:
         for role in column.roles:
             if role not in get_args(Role):
                 raise SchemaError(f"column {column.name!r}: no role {role!r}: {suggest(role, get_args(Role))}")
+        if column.system is not None and (column.kind != "code" or column.system not in get_args(System)):
+            raise SchemaError(
+                f"column {column.name!r}: system is for code columns, one of {', '.join(get_args(System))}"
+            )
         if None not in (column.minimum, column.maximum) and column.minimum > column.maximum:  # type: ignore[operator]
             raise SchemaError(f"column {column.name!r}: minimum is above maximum")
     for role in ("patient", "target"):

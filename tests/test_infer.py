@@ -10,6 +10,11 @@ from synthgen.infer import canonical_table, infer_schema, with_observed
 from synthgen.io import read, read_raw
 from synthgen.schema import TableSchema, schema_yaml
 
+LOINC = (
+    "718-7 2345-7 2160-0 2951-2 2823-3 2075-0 17861-6 2885-2 1751-7 1975-2 6768-6 1742-6 1920-8 6690-2 789-8 4544-3 "
+    "787-2 785-6 786-4 788-0 777-3"
+)
+
 
 def kind_of(values, name="x"):
     return infer_schema(pd.DataFrame({name: values}))[0].columns[0]
@@ -40,6 +45,21 @@ def kind_of(values, name="x"):
 )
 def test_kinds(values, kind):
     assert kind_of(values).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("codes", "system"),
+    [
+        ([f"E11.{i}" for i in range(30)], "icd10"),
+        ([f"{i}.{i % 10}" for i in range(250, 290)] + ["V57", "E909"], "icd9"),
+        ([f"C09A{letter}{i:02d}" for letter in "AB" for i in range(1, 12)], "atc"),
+        (LOINC.split(), "loinc"),
+        ([*(f"E11.{i}" for i in range(30)), "250.83"], None),
+    ],
+)
+def test_the_system_of_codes_is_named_where_it_is_clear(codes, system):
+    column = kind_of(codes * 2, name="dx")
+    assert (column.kind, column.system) == ("code", system)
 
 
 def test_identifiers_by_name_and_by_sequence():
@@ -97,7 +117,7 @@ def test_diabetes130():
     schema, _ = infer_schema(read_raw(shared_table("diabetes130")).head(20_000))
     assert schema["patient_nbr"].roles == ("patient",)
     assert schema["encounter_id"].kind == "identifier"
-    assert {schema[f"diag_{i}"].kind for i in (1, 2, 3)} == {"code"}
+    assert {(schema[f"diag_{i}"].kind, schema[f"diag_{i}"].system) for i in (1, 2, 3)} == {("code", "icd9")}
 
 
 def test_adult():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import norm
 
+from synthgen.codes import hierarchy
 from synthgen.errors import UsageError, suggest
 from synthgen.generators.tokens import (
     MISSING,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from synthgen.data import TableData
 
+_CHUNK = 2**18  # rows of one column that are encoded at a time
 _DATE_UNITS = {"days": 86_400.0, "hours": 3_600.0, "minutes": 60.0, "seconds": 1.0}
 
 
@@ -74,7 +76,7 @@ class TableCodec:
     @staticmethod
     def fit(train: TableData, *, seed: Seed) -> TableCodec:
         """Learn levels, bins and heaped values from the learned columns of train."""
-        table, patients = train.learned, train.patients
+        table, patients = train.table, train.patients
         columns: list[Column] = []
         dates = {}
         for described in train.schema.learned:
@@ -85,7 +87,8 @@ class TableCodec:
                 numbers, decimals = _numbers(table[name], dates.get(name)), _decimals(described, table[name])
                 columns.append(NumberColumn.fit(name, numbers, patients, k=k, decimals=decimals))
             else:
-                columns.append(LevelColumn.fit(name, table[name].to_numpy(dtype=object), patients, k=k))
+                levels, above = table[name].to_numpy(dtype=object), hierarchy(described.kind, described.system)
+                columns.append(LevelColumn.fit(name, levels, patients, k=k, hierarchy=above))
         return TableCodec(tuple(columns), dates)
 
     @property
@@ -119,6 +122,12 @@ class TableCodec:
         return tuple(masks)
 
     @property
+    def fine_counts(self) -> dict[int, np.ndarray]:
+        """For each fine token, how many values it may take at each value of the coarse one. Shape: (coarse size,)."""
+        pairs = ((token, self.columns[self.owner[token]]) for token, coarse in enumerate(self.fine_of) if coarse >= 0)
+        return {token: column.fine_counts for token, column in pairs if isinstance(column, NumberColumn)}
+
+    @property
     def folded(self) -> dict[str, Folded]:
         """What value protection took from each column."""
         return {column.name: column.folded for column in self.columns}
@@ -134,14 +143,22 @@ class TableCodec:
         number = self.names.index(name)
         return [token for token, owner in enumerate(self.owner) if owner == number]
 
-    def encode(self, data: TableData) -> np.ndarray:
-        """Shape: -> (rows, tokens), the smallest signed integer type that holds every token."""
-        tokens = np.empty((len(data), len(self.owner)), dtype=np.int16 if max(self.vocabulary) < 2**15 else np.int32)
-        position = 0
+    def encode(self, data: TableData, *, order: np.ndarray | None = None) -> np.ndarray:
+        """The tokens of a table; in the making they take no more memory than the result and one chunk of a column.
+
+        Args:
+            data: with the columns of train.
+            order: (tokens,) the token numbers from left to right; None: as in `vocabulary`.
+
+        Shape: -> (rows, tokens), the smallest signed integer type that holds every token.
+        """
+        place = np.argsort(order) if order is not None else np.arange(len(self.owner))
+        tokens = np.empty((len(data), len(place)), dtype=np.min_scalar_type(-max(self.vocabulary)))
         for column in self.columns:
-            width = len(column.vocabulary)
-            tokens[:, position : position + width] = self.encode_column(column.name, data.table[column.name])
-            position += width
+            where, values = place[self.tokens_of(column.name)], data.table[column.name]
+            for start in range(0, len(data), _CHUNK):
+                rows = slice(start, start + _CHUNK)
+                tokens[rows, where] = self.encode_column(column.name, values.iloc[rows])
         return tokens
 
     def encode_column(self, name: str, values: pd.Series) -> np.ndarray:

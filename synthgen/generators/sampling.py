@@ -39,9 +39,9 @@ def sample_tokens(
     never_missing (tokens,) boolean: where a hidden token may not come out missing.
     """
     layout, laid = network.layout, _Laid.out(network)
-    allowed = [torch.from_numpy(mask.copy()) for mask in codec.emittable]
+    allowed = [_allowed(codec, token) for token in range(len(codec.owner))]
     for token in () if never_missing is None else np.flatnonzero(never_missing):
-        allowed[token][MISSING] = False  # of a fine token that value is never drawn anyway
+        allowed[token][MISSING] = False  # of a fine token: beside a missing coarse one, where it is not drawn
     allowed = [allowed[token] for token in layout.order]
     filled = np.empty_like(clamped)
     chunk = int(np.clip(len(clamped) // CHUNKS, FEWEST, MOST))
@@ -51,6 +51,15 @@ def sample_tokens(
         filled[start : start + chunk, layout.order] = part.numpy()
         run.progress(Progress("sampling", min(start + chunk, len(clamped)), len(clamped)))
     return filled
+
+
+def _allowed(codec: TableCodec, token: int) -> Tensor:
+    """Which values may be drawn. Shape: -> (size,) boolean; of a fine token (coarse size, size), by its coarse one."""
+    coarse = codec.fine_of[token]
+    if coarse < 0:
+        return torch.from_numpy(codec.emittable[token].copy())
+    values = np.arange(codec.vocabulary[token])
+    return torch.from_numpy((values > 0) & (values <= codec.fine_counts[token][:, None]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +161,7 @@ def _fill(laid: _Laid, rows: Tensor, allowed: list[Tensor], seed: Seed) -> Tenso
     )
     sums, alike = network.first(rows), _Alike.none(rows)
     for places in _groups(network, range(layout.coarse, len(layout.order)), generator):
-        alike = _draw(laid, sums, rows, alike, places, allowed, generator, from_=1)
+        alike = _draw(laid, sums, rows, alike, places, allowed, generator)
     return rows.cpu()
 
 
@@ -172,10 +181,8 @@ def _draw(
     places: list[int],
     allowed: list[Tensor],
     generator: torch.Generator,
-    *,
-    from_: int = 0,
 ) -> _Alike:
-    """Draw the tokens of some places, in place, where they are hidden; values below `from_` are not drawn."""
+    """Draw the tokens of some places, in place, where they are hidden."""
     uniform = torch.rand(
         len(rows), len(places), generator=generator
     )  # for all rows: conditions do not shift the stream
@@ -186,9 +193,10 @@ def _draw(
     for number, place in enumerate(places):
         weight, bias = laid.heads[place]
         shares = soft_cap(nn.functional.linear(x, weight, bias)).exp()
-        refused = ~allowed[place]
-        refused[:from_] = True
-        ends = shares.masked_fill_(refused.to(shares.device), 0).cumsum(1)
+        refused = ~allowed[place].to(shares.device)
+        if refused.ndim == 2:
+            refused = refused[rows[:, laid.network.layout.parent[place - laid.network.layout.coarse]]]
+        ends = shares.masked_fill_(refused, 0).cumsum(1)
         target = uniform[:, number : number + 1].to(ends.device).clamp(max=_BELOW_ONE) * ends[:, -1:]
         values = torch.searchsorted(ends, target, right=True)[:, 0]
         drawn[:, number] = torch.where(hidden[:, number], values, drawn[:, number])

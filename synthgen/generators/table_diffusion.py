@@ -270,8 +270,8 @@ class TableDiffusion:
         return dataclasses.replace(self, device=device, **unset)  # type: ignore[arg-type]
 
     def _tokens(self, codec: TableCodec, data: TableData) -> torch.Tensor:
-        """The table's tokens, coarse before fine, on the device. Shape: -> (rows, tokens) int32."""
-        tokens = codec.encode(data)[:, Layout.of(codec).order].astype(np.int32)
+        """The table's tokens, coarse before fine, on the device. Shape: -> (rows, tokens), as narrow as they can be."""
+        tokens = codec.encode(data, order=Layout.of(codec).order)
         return torch.from_numpy(tokens).to(torch.device(self.device))
 
     def _learner(

@@ -1,7 +1,7 @@
 """How does one table column become tokens and back, without learning a rare level or a true extreme?
 
-Token 0 is always "missing". A categorical column has one token (1: RARE, then its levels). A numeric column has a
-coarse token (spikes, then quantile bins) and, where its bins are divided, a fine token (0: none, then sub-bins).
+Token 0 is always "missing". A column of levels or codes has one token (see `levels`). A numeric column has a coarse
+token (spikes, then quantile bins) and, where its bins are divided, a fine token (0: none, then sub-bins).
 """
 
 from __future__ import annotations
@@ -14,24 +14,15 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from synthgen.generators.levels import MISSING, RARE, Folded, LevelColumn, one_row_each, patients_per
 from synthgen.rng import Seed
 
-MISSING, RARE = 0, 1
 HIDDEN = -1  # in token arrays: not known
 FEW = 64  # a number with at most so many values has one token per value
 BINS, SUB_BINS = 64, 32
 ROWS_PER_BIN, ROWS_PER_SUB_BIN = 60, 16  # small tables get fewer bins: a network would learn them by heart
 FEWEST_SUB_BINS = 8  # a bin that has rows for fewer is not divided
 ROWS_PER_PIECE = 12  # of the shape inside a bin, which is drawn and never learned from other columns
-
-
-@dataclass(frozen=True)
-class Folded:
-    """What protection took away from one column: `levels` rare levels, and `rows` whose value was replaced."""
-
-    k: int
-    levels: int
-    rows: int
 
 
 def threshold(seed: Seed, name: str) -> int:
@@ -41,79 +32,6 @@ def threshold(seed: Seed, name: str) -> int:
     True
     """
     return int(seed.child("k", name).numpy().integers(5, 8))
-
-
-def patients_per(group: np.ndarray, patients: np.ndarray, groups: int) -> np.ndarray:
-    """How many different patients each group has. Shape: (rows,) int, (rows,) int -> (groups,).
-
-    >>> patients_per(np.array([0, 0, 1]), np.array([4, 4, 5]), 2)
-    array([1, 1])
-    """
-    count = int(patients.max()) + 1 if len(patients) else 1
-    pairs = np.unique(group.astype(np.int64) * count + patients)
-    return np.bincount(pairs // count, minlength=groups)
-
-
-@dataclass(frozen=True, eq=False)
-class LevelColumn:
-    """A column of levels: missing, RARE, then the levels that at least k patients have, in order of their text.
-
-    >>> values = np.array(["f"] * 9 + ["m"] * 8 + ["x", None], dtype=object)
-    >>> column = LevelColumn.fit("sex", values, np.arange(19), k=5)
-    >>> column.levels, column.folded, column.encode(values)[-3:, 0].tolist()
-    (('f', 'm'), Folded(k=5, levels=1, rows=1), [3, 1, 0])
-    """
-
-    name: str
-    levels: tuple[str, ...]
-    shares: tuple[float, ...]  # of the rows with a kept level
-    has_missing: bool
-    folded: Folded
-
-    @classmethod
-    def fit(cls, name: str, values: np.ndarray, patients: np.ndarray, *, k: int) -> Self:
-        """Keep the levels of at least k patients. Shape: values (rows,) str or None, patients (rows,) int."""
-        codes, levels = pd.factorize(values, sort=True)
-        known = codes >= 0
-        kept = patients_per(codes[known], patients[known], len(levels)) >= k
-        rows = np.bincount(codes[known], minlength=len(levels))
-        total = max(int(rows[kept].sum()), 1)
-        return cls(
-            name=name,
-            levels=tuple(str(level) for level in np.asarray(levels, dtype=object)[kept]),
-            shares=tuple(round(float(count) / total, 6) for count in rows[kept]),
-            has_missing=bool((~known).any()),
-            folded=Folded(k, int((~kept).sum()), int(rows[~kept].sum())),
-        )
-
-    @property
-    def vocabulary(self) -> tuple[int, ...]:
-        """Sizes of this column's tokens."""
-        return (2 + len(self.levels),)
-
-    @property
-    def emittable(self) -> np.ndarray:
-        """Which tokens a sampler may emit: never RARE. Shape: (vocabulary,) boolean."""
-        allowed = np.ones(2 + len(self.levels), dtype=bool)
-        allowed[MISSING] = self.has_missing or not self.levels
-        allowed[RARE] = False
-        return allowed
-
-    def encode(self, values: np.ndarray) -> np.ndarray:
-        """Shape: (rows,) str or None -> (rows, 1); unseen levels become RARE."""
-        tokens = pd.Index(self.levels, dtype=object).get_indexer(pd.Index(values, dtype=object)) + 2
-        tokens[tokens == 1] = RARE
-        tokens[pd.isna(values)] = MISSING
-        return tokens[:, None]
-
-    def decode(self, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Shape: (rows, 1) -> (rows,) str or None; RARE becomes a kept level by frequency, missing if there is none."""
-        token = tokens[:, 0].astype(np.int64)
-        rare = np.flatnonzero(token == RARE)
-        if self.levels:
-            shares = np.asarray(self.shares) + 1e-9
-            token[rare] = 2 + rng.choice(len(self.levels), size=len(rare), p=shares / shares.sum())
-        return np.array([None, None, *self.levels], dtype=object)[token]
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +106,12 @@ class NumberColumn:
         """Sizes of this column's tokens: the coarse one, and the fine one if any bin is divided."""
         coarse, finest = 1 + len(self.spikes) + self.bins, int(self.sub_bins.max(initial=1))
         return (coarse,) if finest == 1 else (coarse, 1 + finest)
+
+    @property
+    def fine_counts(self) -> np.ndarray:
+        """For each coarse token, how many values its fine token may take beside 0, none. Shape: (coarse,)."""
+        bins = self.sub_bins if len(self.vocabulary) == 2 else np.zeros(self.bins, dtype=np.int64)
+        return np.concatenate([np.zeros(1 + len(self.spikes), dtype=np.int64), bins])
 
     @property
     def emittable(self) -> np.ndarray:
@@ -318,10 +242,14 @@ def _kth_extremes(x: np.ndarray, patients: np.ndarray, k: int) -> tuple[float, f
 
     With fewer than 2k patients these would cross and reveal what they should hide: then both are the median.
     """
-    by_patient = pd.Series(x).groupby(patients)
-    lows, highs = np.sort(by_patient.min().to_numpy()), np.sort(by_patient.max().to_numpy())
+    if one_row_each(patients):
+        lows = highs = np.sort(x)
+    else:
+        order = np.lexsort((x, patients))
+        first = np.flatnonzero(np.diff(patients[order], prepend=-1))
+        lows, highs = np.sort(x[order[first]]), np.sort(x[order[np.append(first[1:], len(x)) - 1]])
     if len(lows) < 2 * k:
-        middle = float(by_patient.median().median())
+        middle = float(pd.Series(x).groupby(patients).median().median())
         return middle, middle
     return float(lows[k - 1]), float(highs[-k])
 
@@ -379,3 +307,17 @@ def _pieces(ordered: np.ndarray, sub: np.ndarray, kept: np.ndarray, edges: np.nd
     order = np.lexsort((low, bin_))
     names = ("piece_bin", "piece_low", "piece_high", "piece_share")
     return dict(zip(names, (column[order] for column in (bin_, low, high, share)), strict=True))
+
+
+__all__ = [
+    "HIDDEN",
+    "MISSING",
+    "RARE",
+    "Column",
+    "Folded",
+    "LevelColumn",
+    "NumberColumn",
+    "column_from_json",
+    "column_to_json",
+    "threshold",
+]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthgen.codes import hierarchy, with_ancestors
 from synthgen.data import TableData, canonical_column
 from synthgen.errors import SchemaError, UsageError
 from synthgen.protocols import Generator
@@ -122,8 +123,9 @@ def _check_values(values: pd.Series, real: pd.Series, column: Column) -> None:
         law(values.dtype == object, f"{name}: levels are str objects in a canonical table")
         present = set(values.dropna())
         law(all(isinstance(v, str) for v in present), f"{name}: levels are str, missing is None")
-        new = present - set(real.dropna()) - set(column.levels or ())
-        law(not new, f"{name}: {len(new)} levels that are neither in train nor declared")
+        known = with_ancestors(real.dropna().unique(), hierarchy(column.kind, column.system))
+        new = present - known - set(column.levels or ())
+        law(not new, f"{name}: {len(new)} levels that are neither in train nor declared, nor above a code of train")
         return
     law(values.dtype == np.float64, f"{name}: numbers are float64 in a canonical table")
     numbers = values.dropna().to_numpy()

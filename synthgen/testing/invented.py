@@ -18,7 +18,7 @@ _SCHEMA = TableSchema(
         Column("psa", "real", unit="ug/l", dtype="float64", decimals=2),
         Column("smoker", "boolean", dtype="bool"),
         Column("admitted", "datetime", dtype="datetime64[ns]"),
-        Column("diagnosis", "code", roles=("sensitive",), dtype="object"),
+        Column("diagnosis", "code", roles=("sensitive",), dtype="object", system="icd10"),
         Column("died", "boolean", roles=("target",), dtype="bool"),
         Column("note", "text", dtype="object"),
     ),

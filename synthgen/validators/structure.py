@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
+from synthgen.codes import hierarchy, with_ancestors
 from synthgen.data import TableData
 from synthgen.errors import NotAssessable
 from synthgen.findings import Estimate, Measurement, exactly
@@ -110,13 +111,14 @@ class RuleViolations:
 
 
 def _known_levels(evidence: Evidence) -> Mapping[str, frozenset[str]]:
-    """The levels that each column may take, for the columns that have levels at all."""
+    """The levels that each column may take, for the columns that have levels at all: of codes, also those above."""
     known = {}
     for column in evidence.schema.learned:
         if column.levels is not None:
             known[column.name] = frozenset(column.levels)
         elif column.kind in ("categorical", "code") and column.name in evidence.train.table:
-            known[column.name] = frozenset(texts(evidence.train.table[column.name]).dropna())
+            levels = texts(evidence.train.table[column.name]).dropna().unique()
+            known[column.name] = with_ancestors(levels, hierarchy(column.kind, column.system))
     return known
 
 

@@ -84,7 +84,7 @@ def test_few_valued_numbers_come_back_exactly():
     np.testing.assert_array_equal(values["n"], cells)
     np.testing.assert_array_equal(values["b"], data.table["b"])
     assert codec.vocabulary == (4, 3)
-    assert tokens.dtype == np.int16
+    assert tokens.dtype == np.int8
 
 
 def test_spikes_are_exact_and_the_rest_stays_within_its_sub_bin():
@@ -216,3 +216,95 @@ def test_the_number_table_holds_quantiles_in_order():
     assert np.corrcoef(inputs.table[entry, 0], x)[0, 1] > 0.998  # the normal quantile of a normal is itself
     without_fine = inputs.start[0] + tokens[:, inputs.coarse[0]] * inputs.stride[0] + inputs.stride[0] - 1
     assert np.corrcoef(inputs.table[without_fine, 0], x)[0, 1] > 0.99
+
+
+def coded(codes: dict[str, int], hierarchy: str) -> LevelColumn:
+    """A column of one row per patient, five patients to a level."""
+    values = np.repeat(np.array(list(codes), dtype=object), list(codes.values()))
+    return LevelColumn.fit("dx", values, np.arange(len(values)), k=5, hierarchy=hierarchy)
+
+
+def test_rare_codes_back_off_to_the_nearest_code_that_enough_patients_have():
+    column = coded({"E11.9": 20, "E11.65": 2, "E11.64": 3, "E11.21": 1, "E11": 4, "I10": 6, "C61": 4}, "icd10")
+    assert column.levels == ("E11", "E11.6", "E11.9", "I10")
+    assert (column.folded.levels, column.folded.rows, column.folded.backed_off) == (4, 10, 6)
+    codes = np.array(["E11.65", "E11.69", "E11.21", "E11", "E11.9", "C61", "Z99.8", None], dtype=object)
+    decoded = column.decode(column.encode(codes), SEED.numpy())
+    assert decoded[[0, 1, 2, 3, 4, 7]].tolist() == ["E11.6", "E11.6", "E11", "E11", "E11.9", None]
+    assert column.encode(codes)[5:7, 0].tolist() == [1, 1]  # nothing above them is learned: RARE
+    assert sum(column.shares) == pytest.approx(1, abs=1e-5)  # each is rounded to six digits
+
+
+def test_a_code_counts_only_the_patients_who_back_off_to_it():
+    assert coded({"E11.9": 20, "E11.65": 4, "I10": 9}, "icd10").levels == ("E11.9", "I10")  # E11 would be four patients
+    values = np.array(["E11.65", "E11.64"] * 10 + ["I10"] * 9, dtype=object)  # twenty rows of four patients
+    patients = np.concatenate([np.repeat(np.arange(4), 5), np.arange(4, 13)])
+    assert LevelColumn.fit("dx", values, patients, k=5, hierarchy="icd10").levels == ("I10",)
+
+
+def test_without_a_system_only_codes_that_enough_patients_have_stand_above():
+    column = coded({"8500": 9, "8500/3": 2, "8140/3": 4, "8140/6": 4, "-1": 1}, "separator")
+    assert column.levels == ("8500",)
+    assert (column.folded.rows, column.folded.backed_off) == (11, 2)
+
+
+def test_systems_back_off_by_their_own_levels():
+    assert coded({"A10BA02": 3, "A10BB01": 3, "C09AA02": 4, "C09CA01": 1}, "atc").levels == ("A10B", "C09")
+    assert coded({"2345-7": 4, "718-7": 9}, "loinc").levels == ("718-7",)
+    assert coded({"250.83": 3, "250.81": 2, "V45.81": 2, "V45.82": 3, "8": 7}, "icd9").levels == ("250.8", "8", "V45.8")
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.from_regex(r"\A[EI]1[01](\.[0-2][0-2]?)?\Z"), st.integers(0, 30)), min_size=1))
+def test_every_learned_code_stands_for_k_patients_and_no_others(rows):
+    values, patients = np.array([code for code, _ in rows], dtype=object), np.array([patient for _, patient in rows])
+    column = LevelColumn.fit("dx", values, patients, k=5, hierarchy="icd10")
+    tokens = column.encode(values)
+    decoded = np.array([None, None, *column.levels], dtype=object)[tokens[:, 0]]
+    for level in column.levels:
+        assert len(set(patients[decoded == level])) >= 5
+    for code, new in zip(values, decoded, strict=True):
+        assert new is None or code.startswith(new)
+    again = column_from_json(json.loads(json.dumps(column_to_json(column))))
+    assert again.hierarchy == "icd10"
+    np.testing.assert_array_equal(again.encode(values), tokens)
+
+
+def test_a_schema_says_which_codes_back_off():
+    codes = ["E11.9"] * 20 + ["E11.65"] * 4 + ["E11.21"] * 4
+    table = pd.DataFrame({name: np.array(codes, dtype=object) for name in ("icd", "unknown", "levels")})
+    columns = (Column("icd", "code", system="icd10"), Column("unknown", "code"), Column("levels", "categorical"))
+    codec = TableCodec.fit(TableData(table, TableSchema(columns)), seed=SEED)
+    assert [column.levels for column in codec.columns] == [("E11", "E11.9"), ("E11.9",), ("E11.9",)]
+    assert [codec.folded[name].backed_off for name in table] == [8, 0, 0]
+
+
+def test_encoding_in_chunks_and_in_another_order_gives_the_same_tokens(monkeypatch):
+    rng = SEED.numpy()
+    data = table(
+        x=("real", rng.normal(size=12_000).tolist()),
+        dx=("code", rng.choice(["a", "b", "c", None], 12_000).tolist()),
+        day=("datetime", list(pd.date_range("2001-01-01", periods=12_000))),
+    )
+    codec = TableCodec.fit(data, seed=SEED)
+    whole = codec.encode(data)
+    assert whole.dtype == np.int8
+    monkeypatch.setattr("synthgen.generators.codec._CHUNK", 1_700)
+    np.testing.assert_array_equal(codec.encode(data), whole)
+    order = np.array([4, 2, 0, 1, 3])
+    np.testing.assert_array_equal(codec.encode(data, order=order), whole[:, order])
+
+
+def test_fine_tokens_have_no_more_values_than_their_bin_has_sub_bins():
+    rng = SEED.numpy()
+    x = np.where(rng.random(20_000) < 0.3, 0.0, np.round(rng.exponential(5, 20_000), 2))
+    data = table(x=("real:2", x.tolist()), y=("real", rng.normal(size=20_000).tolist()))
+    codec = TableCodec.fit(data, seed=SEED)
+    tokens = codec.encode(data)
+    assert len(codec.fine_counts) == 2
+    for token, counts in codec.fine_counts.items():
+        assert len(counts) == codec.vocabulary[codec.fine_of[token]]
+        assert counts.max() == codec.vocabulary[token] - 1
+        assert (tokens[:, token] <= counts[tokens[:, codec.fine_of[token]]]).all()
+        assert counts[: 1 + len(codec.columns[codec.owner[token]].spikes)].sum() == 0
+    assert set(codec.fine_counts) == {token for token, coarse in enumerate(codec.fine_of) if coarse >= 0}
