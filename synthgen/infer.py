@@ -108,20 +108,21 @@ def _infer_column(name: str, values: pd.Series) -> tuple[Column, str]:
 
 def _infer_number(name: str, present: pd.Series, dtype: str | None, roles: tuple[Role, ...]) -> tuple[Column, str]:
     import numpy as np
+    import pandas as pd
 
     numbers = present.to_numpy(dtype=float)
     if np.isinf(numbers).any():
         raise DataError(
             f"column {name!r} holds {int(np.isinf(numbers).sum())} infinities; declare them missing or remove them"
         )
-    if (numbers == np.floor(numbers)).all():
-        distinct = len(np.unique(numbers))
-        if set(np.unique(numbers[:100_000])) <= {0.0, 1.0} and distinct <= 2:
+    distinct = np.sort(pd.unique(numbers))
+    if (distinct == np.floor(distinct)).all():
+        if len(distinct) <= 2 and set(distinct) <= {0.0, 1.0}:
             return Column(name, "boolean", roles, dtype=dtype or "int64"), ""
-        if _looks_minted(name, numbers, distinct):
+        if _looks_minted(name, numbers, len(distinct)):
             return Column(name, "identifier", dtype=dtype or "int64"), "identifier: minted anew, never learned"
         return Column(name, "integer", roles, dtype=dtype or "int64"), ""
-    return Column(name, "real", roles, dtype=dtype, decimals=_decimals(numbers)), ""
+    return Column(name, "real", roles, dtype=dtype, decimals=_decimals(distinct)), ""
 
 
 def _looks_minted(name: str, numbers: Any, distinct: int) -> bool:
@@ -134,11 +135,11 @@ def _looks_minted(name: str, numbers: Any, distinct: int) -> bool:
     return bool(_PATIENT.search(name)) and distinct > 0.05 * len(numbers)
 
 
-def _decimals(numbers: Any) -> int | None:
+def _decimals(distinct: Any) -> int | None:
     """The number of decimals that all values keep; None when it is more than a person would write."""
     import numpy as np
 
-    values = np.unique(numbers)[:20_000]
+    values = distinct[:20_000]
     for decimals in range(1, MAXIMUM_DECIMALS + 1):
         if np.allclose(np.round(values, decimals), values, rtol=1e-12, atol=0):
             return decimals

@@ -40,7 +40,10 @@ def marginals(codec: TableCodec, tokens: np.ndarray) -> list[Marginal]:
     found = []
     for name in codec.names:
         places = codec.tokens_of(name)
-        kinds, rows = np.unique(tokens[:, places].astype(np.int64), axis=0, return_counts=True)
+        sizes = [codec.vocabulary[place] for place in places]
+        rows = np.bincount(np.ravel_multi_index([tokens[:, place] for place in places], sizes))
+        seen = np.flatnonzero(rows)
+        kinds, rows = np.stack(np.unravel_index(seen, sizes), axis=1), rows[seen]
         kept = codec.emittable[places[0]][kinds[:, 0]]
         if kept.any():
             found.append(Marginal(kinds[kept], rows[kept] / rows[kept].sum()))

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from synthgen.generators.levels import MISSING, RARE, Folded, LevelColumn, one_row_each, patients_per
+from synthgen.generators.levels import MISSING, RARE, Folded, LevelColumn, patients_in, patients_per
 from synthgen.rng import Seed
 
 HIDDEN = -1  # in token arrays: not known
@@ -68,7 +68,7 @@ class NumberColumn:
         """Learn spikes, bins and heaped values. Shape: values (rows,) float with NaN, patients (rows,) int."""
         known = ~np.isnan(values)
         has_missing, x, patients = bool((~known).any()), values[known], patients[known]
-        if len(np.unique(patients)) < k:
+        if patients_in(patients) < k:
             nothing = np.zeros(0)
             folded, bins = Folded(k, 0, len(x)), _fit_bins(nothing, nothing, (0.0, 0.0), 0)
             return cls(name, decimals, 0.0, 0.0, True, spikes=nothing, spike_shares=nothing, folded=folded, **bins)
@@ -79,7 +79,7 @@ class NumberColumn:
         kept = support >= k
         spiky = kept if len(distinct) <= FEW else kept & (rows >= len(x) / BINS)
         rest = ~spiky[group]
-        if spiky.any() and len(np.unique(patients[rest])) < k:
+        if spiky.any() and patients_in(patients[rest]) < k:
             moved = clipped.copy()
             moved[rest] = _nearest(distinct[spiky], clipped[rest])
             clipped, rest = moved, np.zeros(len(x), dtype=bool)
@@ -242,16 +242,15 @@ def _kth_extremes(x: np.ndarray, patients: np.ndarray, k: int) -> tuple[float, f
 
     With fewer than 2k patients these would cross and reveal what they should hide: then both are the median.
     """
-    if one_row_each(patients):
-        lows = highs = np.sort(x)
-    else:
-        order = np.lexsort((x, patients))
-        first = np.flatnonzero(np.diff(patients[order], prepend=-1))
-        lows, highs = np.sort(x[order[first]]), np.sort(x[order[np.append(first[1:], len(x)) - 1]])
+    rows = np.bincount(patients)
+    lows, highs = np.full(len(rows), np.inf), np.full(len(rows), -np.inf)
+    np.minimum.at(lows, patients, x)
+    np.maximum.at(highs, patients, x)
+    lows, highs = lows[rows > 0], highs[rows > 0]
     if len(lows) < 2 * k:
         middle = float(pd.Series(x).groupby(patients).median().median())
         return middle, middle
-    return float(lows[k - 1]), float(highs[-k])
+    return float(np.partition(lows, k - 1)[k - 1]), float(np.partition(highs, -k)[-k])
 
 
 def _nearest_index(sorted_values: np.ndarray, x: np.ndarray) -> np.ndarray:
