@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from synthgen.errors import DataError
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from synthgen.data import Backend, TableData
 
 
+_ARROW = "arrow:"  # before the names of types that pandas takes for others, or cannot read
+_ARROW_ONLY = re.compile(r"(string|decimal|dictionary)\b|decimal\d")
+_DECIMAL = re.compile(r"(decimal\d+)\((\d+), (-?\d+)\)")
+_DICTIONARY = re.compile(r"dictionary<values=(.+), indices=(\w+), ordered=([01])>")
 _NULLABLE = {"bool": "boolean"} | {
     f"{sign}int{bits}": f"{sign.upper()}Int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
@@ -43,15 +48,30 @@ def from_native(frame: Any) -> tuple[pd.DataFrame, Backend]:
     if wrapped.implementation.is_pandas():
         return wrapped.to_native(), "pandas"
     backend: Backend = "polars" if wrapped.implementation.is_polars() else "pyarrow"
-    return wrapped.to_arrow().to_pandas(types_mapper=_arrow_dtype), backend
-
-
-def _arrow_dtype(kind: pa.DataType) -> pd.ArrowDtype | None:
-    """Arrow's own types stay; dictionaries become pandas categories, whose type has a name that can be stored."""
     import pandas as pd
-    import pyarrow as pa
 
-    return None if pa.types.is_dictionary(kind) else pd.ArrowDtype(kind)
+    return wrapped.to_arrow().to_pandas(types_mapper=pd.ArrowDtype), backend
+
+
+def dtype_name(dtype: Any) -> str:
+    """The name by which a schema remembers a storage type, so that `restored` can give it back.
+
+    >>> import pandas as pd, pyarrow as pa
+    >>> dtype_name(pd.Series([1]).dtype), dtype_name(pd.Series([1, 2]).astype("category").dtype)
+    ('int64', 'category:int64')
+    >>> dtype_name(pd.ArrowDtype(pa.decimal128(8, 2))), dtype_name(pd.ArrowDtype(pa.bool_()))
+    ('arrow:decimal128(8, 2)', 'bool[pyarrow]')
+    """
+    import pandas as pd
+
+    if isinstance(dtype, pd.StringDtype):
+        return f"string[{dtype.storage}]"
+    if isinstance(dtype, pd.CategoricalDtype):
+        base = str(dtype.categories.dtype)
+        return "category" if base in ("object", "str") or base.startswith("interval") else f"category:{base}"
+    if isinstance(dtype, pd.ArrowDtype) and _ARROW_ONLY.match(str(dtype)):
+        return f"{_ARROW}{dtype.pyarrow_dtype}"
+    return str(dtype)
 
 
 def with_columns(frame: Any, changed: Mapping[str, pd.Series]) -> Any:
@@ -136,6 +156,8 @@ def restored(values: pd.Series, column: Column) -> pd.Series:
     dtype = column.dtype or {"integer": "int64", "boolean": "bool"}.get(column.kind)
     if dtype is None:
         return values
+    if dtype.startswith(_ARROW):
+        return _as_arrow(values, _arrow_type(dtype.removeprefix(_ARROW)))
     category, _, base = dtype.partition(":")
     if category == "category":
         return (_typed(values, base) if base else values).astype("category")
@@ -159,7 +181,32 @@ def _typed(values: pd.Series, dtype: Any) -> pd.Series:
     if values.dtype == object and nullable.lower().lstrip("u").startswith("int"):  # text levels of an integer column
         values = pd.to_numeric(values)
     if nullable.startswith(("bool", "boolean")):
-        values = values.astype("boolean")
+        named = values.map({"True": True, "False": False}) if values.dtype == object else values  # levels of a category
+        values = named.astype("boolean")
     elif "int" in nullable.lower() and values.dtype.kind == "f":
         values = values.astype("Int64")
     return values.astype(nullable)
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    """The Arrow type that writes itself like this."""
+    import pyarrow as pa
+
+    if match := _DECIMAL.fullmatch(name):
+        return getattr(pa, match[1])(int(match[2]), int(match[3]))
+    if match := _DICTIONARY.fullmatch(name):
+        return pa.dictionary(_arrow_type(match[2]), _arrow_type(match[1]), match[3] == "1")
+    return pa.type_for_alias(name)
+
+
+def _as_arrow(values: pd.Series, kind: pa.DataType) -> pd.Series:
+    """Cells, or levels as text, in an Arrow type; those of a dictionary are listed as they come."""
+    import pandas as pd
+    import pyarrow as pa
+
+    cells = pa.array(values, from_pandas=True)
+    if not pa.types.is_dictionary(kind):
+        return pd.Series(pd.arrays.ArrowExtensionArray(cells.cast(kind)))
+    coded = cells.cast(kind.value_type).dictionary_encode()
+    parts = (coded.indices.cast(kind.index_type), coded.dictionary)
+    return pd.Series(pd.arrays.ArrowExtensionArray(pa.DictionaryArray.from_arrays(*parts, ordered=kind.ordered)))
