@@ -21,7 +21,7 @@ from example_audit import COLUMNS, HOSTILE, estimate, example_audit, with_findin
 from synthgen import report
 from synthgen.errors import EnvironmentProblem
 from synthgen.findings import Estimate, Finding, exactly
-from synthgen.report.content import groups, paired
+from synthgen.report.content import folded_rows, groups, paired
 from synthgen.report.plots import pictures
 from synthgen.report.public import CURVE_POINTS, figure, interval, public, rounded, shown
 
@@ -444,3 +444,25 @@ def _contrast(one: str, other: str) -> float:
 
     dark, light = sorted((luminance(one), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
+
+
+def test_what_was_folded_is_shown_in_coarse_counts():
+    folded = {
+        "age": {"k": 6, "levels": 0, "rows": 12, "backed_off": 0},
+        HOSTILE[0]: {"k": 5, "levels": 3, "rows": 1_204, "backed_off": 1_200},
+        "sex": {"k": 7, "levels": 0, "rows": 0, "backed_off": 0},
+    }
+    facts = {"name": "copula", "training": {"folded": folded, "steps": 9}}
+    audit = dataclasses.replace(example_audit(), generator=facts)
+    assert folded_rows(public(audit)) == (
+        ("age", "0", "12", "0"),
+        (shown(HOSTILE[0]), "fewer than 10", "1,204", "1,200"),
+    )
+    assert public(public(audit)).generator == public(audit).generator
+    page, text = Page(report.render_html(audit)), report.render_markdown(audit)
+    assert any("What was folded" in heading for _, heading in page.headings)
+    assert "## What was folded to protect patients" in text
+    assert "fewer than 10 | 1,204 | 1,200 |" in text
+    assert "| Generator: training.steps | 9 |" in text
+    assert "folded." not in text
+    assert "What was folded" not in report.render_markdown(example_audit())

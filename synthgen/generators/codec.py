@@ -6,7 +6,7 @@ Every column is one or two tokens (see `tokens`); missing is a token, rare level
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -91,17 +91,17 @@ class TableCodec:
                 columns.append(LevelColumn.fit(name, levels, patients, k=k, hierarchy=above))
         return TableCodec(tuple(columns), dates)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The columns in order."""
         return tuple(column.name for column in self.columns)
 
-    @property
+    @cached_property
     def vocabulary(self) -> tuple[int, ...]:
         """Size of each token."""
         return tuple(size for column in self.columns for size in column.vocabulary)
 
-    @property
+    @cached_property
     def owner(self) -> tuple[int, ...]:
         """For each token, the number of its column in `columns`."""
         return tuple(number for number, column in enumerate(self.columns) for _ in column.vocabulary)
@@ -112,7 +112,7 @@ class TableCodec:
         owner = self.owner
         return tuple(i - 1 if i and owner[i] == owner[i - 1] else -1 for i in range(len(owner)))
 
-    @property
+    @cached_property
     def emittable(self) -> tuple[np.ndarray, ...]:
         """For each token, which of its values a sampler may emit: none that train lacks, never RARE. Shape: (size,)."""
         masks = []
@@ -132,16 +132,28 @@ class TableCodec:
         """What value protection took from each column."""
         return {column.name: column.folded for column in self.columns}
 
+    @property
+    def folded_counts(self) -> dict[str, dict[str, int]]:
+        """The same as plain data, for the facts of a model."""
+        return {name: asdict(folded) for name, folded in self.folded.items()}
+
     def tokens_of(self, name: str) -> list[int]:
         """The token numbers of a column.
 
         Raises:
             UsageError: the codec has no such column.
         """
-        if name not in self.names:
+        if name not in self._tokens:
             raise UsageError(f"{name!r} is not a learned column: {suggest(name, self.names)}")
-        number = self.names.index(name)
-        return [token for token, owner in enumerate(self.owner) if owner == number]
+        return self._tokens[name]
+
+    @cached_property
+    def _tokens(self) -> dict[str, list[int]]:
+        ends = np.cumsum([len(column.vocabulary) for column in self.columns])
+        return {
+            column.name: list(range(end - len(column.vocabulary), end))
+            for column, end in zip(self.columns, ends.tolist(), strict=True)
+        }
 
     def encode(self, data: TableData, *, order: np.ndarray | None = None) -> np.ndarray:
         """The tokens of a table; in the making they take no more memory than the result and one chunk of a column.

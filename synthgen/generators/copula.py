@@ -253,6 +253,8 @@ def _fit_correlation(codec: TableCodec, latents: Latents, tokens: np.ndarray) ->
 def _ordered_levels(codec: TableCodec, latents: Latents, tokens: np.ndarray) -> Latents:
     """Levels ordered by the mean, over their rows, of what the other columns have in common."""
     values = list(latents.values)
+    if len(latents.cuts) < 2:
+        return latents
     for _ in range(4):  # each pass moves the levels of one column with the others where they are
         now = Latents(tuple(values), latents.missing)
         intervals = now.intervals(codec, tokens)

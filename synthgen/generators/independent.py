@@ -184,6 +184,7 @@ def described(generator: Any, train: TableData, seed: Seed, codec: TableCodec, t
         seed=seed,
         fingerprint=train.fingerprint(),
         codec=codec.to_json(),
+        facts={"folded": codec.folded_counts},
         tensors=tensors,
     )
 

@@ -83,7 +83,8 @@ class _Adapter:
             self.synthesizer.fit({_TABLE: frame})
         _forget_rows(self.synthesizer)
         run.progress(Progress("fit", 1, 1))
-        self.model = dataclasses.replace(described(self, train, root, codec, {}), facts={"sdv": sdv.__version__})
+        model = described(self, train, root, codec, {})
+        self.model = dataclasses.replace(model, facts={**(model.facts if self.protect else {}), "sdv": sdv.__version__})
         return self
 
     def sample(

@@ -128,7 +128,7 @@ class TableDiffusion:
                 outcome = dataclasses.replace(outcome, notes=(*outcome.notes, "it learned rows of a copula only"))
         facts = {**outcome.to_json(), "network": settings._network_settings(), "validation_rows": int(held.sum())}
         facts["parameters"] = sum(p.numel() for p in network.parameters())
-        facts["folded"] = {name: dataclasses.asdict(f) for name, f in codec.folded.items()}
+        facts["folded"] = codec.folded_counts
         self._fitted = Fitted(codec, network.eval(), train.schema, train.backend, seed, fingerprint, facts)
         return self
 

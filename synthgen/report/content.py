@@ -18,6 +18,11 @@ HEADLINES = {
     "REFUSE": "The policy is not met: the synthetic table must not be released.",
     "REVIEW": "Not settled: a person must decide, and until then nothing is released.",
 }
+FOLDED_HEAD = ("column", "levels too rare to learn", "rows whose value was replaced", "of these, by the code above")
+FOLDED = (
+    "Values that too few patients have were never learned: rare levels became common ones, rare codes the code above "
+    "them, and numbers and dates beyond the outermost patients were moved to where several patients are."
+)
 VERDICT_WORDS = {
     "PASS": "PASS",
     "FAIL": "FAIL",
@@ -166,8 +171,21 @@ def facts(audit: Audit) -> tuple[tuple[str, str], ...]:
 
 
 def generator_facts(audit: Audit) -> tuple[tuple[str, str], ...]:
-    """What is known about the generator, flattened to name and text."""
-    return tuple(_flat(audit.generator)) if audit.generator else (("name", "not recorded"),)
+    """What is known about the generator, flattened to name and text; what it folded has its own table."""
+    if not audit.generator:
+        return (("name", "not recorded"),)
+    training = {key: value for key, value in audit.generator.get("training", {}).items() if key != "folded"}
+    return tuple(_flat({**audit.generator, **({"training": training} if training else {})}))
+
+
+def folded_rows(audit: Audit) -> tuple[tuple[str, str, str, str], ...]:
+    """Columns from which value protection took something: name, rare levels, rows changed, rows that backed off."""
+    folded = (audit.generator or {}).get("training", {}).get("folded", {})
+    return tuple(
+        (shown(str(name)), *(_count(counts.get(key, 0)) for key in ("levels", "rows", "backed_off")))
+        for name, counts in folded.items()
+        if counts.get("rows")
+    )
 
 
 def generator_name(audit: Audit) -> str:
@@ -178,6 +196,10 @@ def generator_name(audit: Audit) -> str:
 def column_rows(audit: Audit) -> tuple[tuple[str, str, str], ...]:
     """Each audited column: name, kind, roles."""
     return tuple((shown(str(c["name"])), str(c["kind"]), ", ".join(c.get("roles", ()))) for c in audit.columns)
+
+
+def _count(count: int | str) -> str:
+    return count if isinstance(count, str) else f"{count:,}"
 
 
 def _signs(text: str) -> str:

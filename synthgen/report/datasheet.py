@@ -85,7 +85,7 @@ def _composition(audit: Audit, schema: TableSchema) -> list[str]:
 
 
 def _making(audit: Audit) -> list[str]:
-    real = audit.counts
+    real, folded = audit.counts, content.folded_rows(audit)
     return [
         "## How the data were made",
         "",
@@ -96,6 +96,7 @@ def _making(audit: Audit) -> list[str]:
         "",
         *markdown_table(("generator", "value"), content.generator_facts(audit)),
         "",
+        *([content.FOLDED, "", *markdown_table(content.FOLDED_HEAD, folded), ""] if folded else []),
         f"How, where, when and with whose consent the real records were collected, how they were cleaned: {TO_FILL}",
     ]
 

@@ -39,6 +39,9 @@ def render_markdown(audit: Audit) -> str:
     lines += [f"- **{content.VERDICT_WORDS[verdict]}**: {meaning}" for verdict, meaning in content.READING.items()]
     lines += ["", *(line for note in content.NOTES_ON_READING for line in (note, ""))]
     lines += ["## Columns", "", *markdown_table(("column", "kind", "roles"), content.column_rows(audit)), ""]
+    if folded := content.folded_rows(audit):
+        lines += ["## What was folded to protect patients", "", content.FOLDED, ""]
+        lines += [*markdown_table(content.FOLDED_HEAD, folded), ""]
     lines += ["## To find the same result again", "", *markdown_table(("what", "value"), content.facts(audit))]
     return "\n".join(lines) + "\n"
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synthgen.findings import Estimate, Finding, Measurement
 
@@ -22,12 +23,15 @@ def public(audit: Audit) -> Audit:
     """The audit as strangers may see it: what the report shows and what the release holds as `audit.json`.
 
     Figures keep three decimals (two significant digits below .01), bounds are rounded away from the estimate, figures
-    of fewer than ten rows are suppressed, curves keep at most 101 points.
+    of fewer than ten rows are suppressed, curves keep at most 101 points, and how many patients a level needed to be
+    learned is left out.
 
     >>> print(rounded(Estimate(value=0.50049, low=0.48091, high=0.52011, n=900, method="DeLong")))
     0.500 [0.480, 0.521]
     """
-    return replace(audit, findings=tuple(_finding(finding) for finding in audit.findings))
+    return replace(
+        audit, findings=tuple(_finding(finding) for finding in audit.findings), generator=_generator(audit.generator)
+    )
 
 
 def rounded(estimate: Estimate) -> Estimate:
@@ -133,6 +137,19 @@ def _outward(value: float, direction: int, places: int) -> float:
         return value if not math.isfinite(value) else round(value, places)
     scaled = value * 10**places
     return (math.ceil(scaled) if direction > 0 else math.floor(scaled)) / 10**places
+
+
+def _generator(facts: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """What is known of the generator, with coarse counts of what value protection folded."""
+    folded = (facts or {}).get("training", {}).get("folded")
+    if facts is None or folded is None:
+        return facts
+    coarse = {name: {key: _cell(n) for key, n in counts.items() if key != "k"} for name, counts in folded.items()}
+    return {**facts, "training": {**facts["training"], "folded": coarse}}
+
+
+def _cell(count: int | str) -> int | str:
+    return f"fewer than {SMALLEST_CELL}" if isinstance(count, int) and 0 < count < SMALLEST_CELL else count
 
 
 def _finding(finding: Finding) -> Finding:
