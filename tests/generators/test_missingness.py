@@ -1,0 +1,60 @@
+"""Missingness is data: which values are missing together, and in whom, comes back from the diffusion."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import shared_table
+
+from synthgen.data import TableData
+from synthgen.generators.table_diffusion import TableDiffusion
+from synthgen.io import read
+from synthgen.rng import Seed
+from synthgen.schema import Column, TableSchema
+
+BLOCK, PAIR = ["crp", "lactate", "troponin"], ["height", "weight"]
+
+
+@pytest.fixture(scope="module")
+def sampled() -> pd.DataFrame:
+    """A block of labs is missing in all outpatients and in nobody else; height and weight together, in 40 %."""
+    rng, n = Seed(8).numpy(), 2_000
+    outpatient = rng.random(n) < 0.35
+    table = {"outpatient": outpatient.astype(float)}
+    for name in BLOCK:
+        table[name] = np.where(outpatient, np.nan, rng.lognormal(1, 0.5, n).round(1))
+    gone = rng.random(n) < 0.4
+    table["height"] = np.where(gone, np.nan, rng.normal(170, 9, n).round())
+    table["weight"] = np.where(gone, np.nan, (table["height"] - 100 + rng.normal(0, 8, n)).round())
+    kinds = {"outpatient": "boolean"} | dict.fromkeys(BLOCK, "real") | dict.fromkeys(PAIR, "integer")
+    columns = tuple(Column(c, kind, decimals=1 if kind == "real" else None) for c, kind in kinds.items())
+    data = TableData(pd.DataFrame(table), TableSchema(columns))
+    return TableDiffusion(max_steps=800, threads=1).fit(data, seed=1).sample(4_000, seed=2).table
+
+
+def test_a_block_of_labs_missing_in_one_group_comes_back_within_two_points(sampled):
+    group = sampled["outpatient"] == 1
+    assert abs(group.mean() - 0.35) < 0.04
+    for name in BLOCK:
+        assert sampled[name][group].isna().mean() >= 0.98
+        assert sampled[name][~group].isna().mean() <= 0.02
+    missing = sampled[BLOCK].isna().sum(axis=1)
+    assert missing.isin([0, len(BLOCK)]).mean() >= 0.98
+
+
+def test_what_is_missing_together_without_a_reason_comes_back_so(sampled):
+    height, weight = (sampled[name].isna() for name in PAIR)
+    assert (height == weight).mean() >= 0.98
+    assert abs(height.mean() - 0.4) < 0.05
+    assert sampled[PAIR].corr().iloc[0, 1] > 0.5  # .75 in train
+
+
+def test_support2_keeps_its_joint_missingness():
+    """Rates of 2,000 rows have a standard error of at most .011; a short training may miss as much again."""
+    train = read(shared_table("support2"), target="event").take(np.arange(3_000))
+    rows = TableDiffusion(max_steps=200, threads=1, pretraining_rows=0).fit(train, seed=1).sample(2_000, seed=2)
+    names = [name for name in train.learned if 0.02 < train.table[name].isna().mean() < 0.98]
+    assert len(names) >= 10
+    real, made = (data.table[names].isna().to_numpy(dtype=float) for data in (train, rows))
+    assert np.abs(real.mean(axis=0) - made.mean(axis=0)).max() < 0.05
+    joint = np.abs(real.T @ real / len(real) - made.T @ made / len(made))
+    assert joint.mean() < 0.02
