@@ -178,7 +178,7 @@ def generator_facts(audit: Audit) -> tuple[tuple[str, str], ...]:
     return tuple(_flat({**audit.generator, **({"training": training} if training else {})}))
 
 
-def folded_rows(audit: Audit) -> tuple[tuple[str, str, str, str], ...]:
+def folded_rows(audit: Audit) -> tuple[tuple[str, ...], ...]:
     """Columns from which value protection took something: name, rare levels, rows changed, rows that backed off."""
     folded = (audit.generator or {}).get("training", {}).get("folded", {})
     return tuple(

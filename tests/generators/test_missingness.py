@@ -28,7 +28,7 @@ def sampled() -> pd.DataFrame:
     kinds = {"outpatient": "boolean"} | dict.fromkeys(BLOCK, "real") | dict.fromkeys(PAIR, "integer")
     columns = tuple(Column(c, kind, decimals=1 if kind == "real" else None) for c, kind in kinds.items())
     data = TableData(pd.DataFrame(table), TableSchema(columns))
-    return TableDiffusion(max_steps=800, threads=1).fit(data, seed=1).sample(4_000, seed=2).table
+    return TableDiffusion(max_steps=1_200, threads=1).fit(data, seed=1).sample(4_000, seed=2).table
 
 
 def test_a_block_of_labs_missing_in_one_group_comes_back_within_two_points(sampled):
@@ -51,10 +51,12 @@ def test_what_is_missing_together_without_a_reason_comes_back_so(sampled):
 def test_support2_keeps_its_joint_missingness():
     """Rates of 2,000 rows have a standard error of at most .011; a short training may miss as much again."""
     train = read(shared_table("support2"), target="event").take(np.arange(3_000))
-    rows = TableDiffusion(max_steps=200, threads=1, pretraining_rows=0).fit(train, seed=1).sample(2_000, seed=2)
+    quick = TableDiffusion(max_steps=250, learning_rate=3e-3, dropout=0.0, pretraining_rows=0, threads=1)
+    rows = quick.fit(train, seed=1).sample(2_000, seed=2)
     names = [name for name in train.learned if 0.02 < train.table[name].isna().mean() < 0.98]
     assert len(names) >= 10
     real, made = (data.table[names].isna().to_numpy(dtype=float) for data in (train, rows))
-    assert np.abs(real.mean(axis=0) - made.mean(axis=0)).max() < 0.05
-    joint = np.abs(real.T @ real / len(real) - made.T @ made / len(made))
-    assert joint.mean() < 0.02
+    assert np.abs(real.mean(axis=0) - made.mean(axis=0)).max() < 0.06
+    together, apart = real.T @ real / len(real), np.outer(real.mean(axis=0), real.mean(axis=0))
+    error, of_independent = np.abs(together - made.T @ made / len(made)), np.abs(together - apart)
+    assert error.mean() < of_independent.mean() / 2
