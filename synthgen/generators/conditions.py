@@ -145,7 +145,10 @@ def _canonical(codec: TableCodec, schema: TableSchema, cells: Mapping[str, Any])
 
 
 def _check(codec: TableCodec, name: str, values: pd.Series) -> None:
-    """Refuse what no sampled row can have: values that were not learned, and missing ones where train has none."""
+    """Refuse what no sampled row can have: values that were not learned, and missing ones where train has none.
+
+    A code that is not learned counts as the learned code above it, whether or not a patient of train has it.
+    """
     column, present = codec.columns[codec.names.index(name)], ~values.isna().to_numpy()
     if not has_values(column) and present.any():
         raise UsageError(f"column {name!r}: no value was learned, so it is always missing: {_fixed(present)} are not")

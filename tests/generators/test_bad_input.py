@@ -135,3 +135,14 @@ def test_a_table_without_rows_is_refused(name):
     data = read(CASES["all numeric"])
     with pytest.raises(DataError, match=r"(from 0 rows|too few patients: 0)"):
         made(data.take(np.arange(0)), name)
+
+
+@each_generator
+def test_a_rare_code_in_a_condition_counts_as_the_code_above_it(name):
+    codes = np.array(["E11.9"] * 200 + ["E11.64"] * 4 + ["E11.65"] * 4 + ["I10"] * 92, dtype=object)
+    schema = TableSchema((Column("dx", "code", system="icd10"), Column("x", "real")))
+    data = TableData(pd.DataFrame({"dx": codes, "x": np.arange(float(N))}), schema)
+    for asked in ("E11.64", "E11.69"):  # of four patients, of none: no difference is to be seen
+        assert set(made(data, name, n=5, where={"dx": asked}).table["dx"]) == {asked}
+    with pytest.raises(UsageError, match="column 'dx': 1 fixed values are none"):
+        made(data, name, n=5, where={"dx": "C61"})
