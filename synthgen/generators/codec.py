@@ -121,7 +121,7 @@ class TableCodec:
             masks += [np.ones(size, dtype=bool) for size in column.vocabulary[1:]]
         return tuple(masks)
 
-    @property
+    @cached_property
     def fine_counts(self) -> dict[int, np.ndarray]:
         """For each fine token, how many values it may take at each value of the coarse one. Shape: (coarse size,)."""
         pairs = ((token, self.columns[self.owner[token]]) for token, coarse in enumerate(self.fine_of) if coarse >= 0)
