@@ -15,6 +15,7 @@ from scipy.stats import norm
 
 from synthgen.codes import hierarchy
 from synthgen.errors import UsageError, suggest
+from synthgen.generators.ties import tie, tied, untie
 from synthgen.generators.tokens import (
     MISSING,
     RARE,
@@ -74,8 +75,8 @@ class TableCodec:
     dates: Mapping[str, str]  # datetime column -> the unit its numbers count: days, hours, minutes or seconds
 
     @staticmethod
-    def fit(train: TableData, *, seed: Seed) -> TableCodec:
-        """Learn levels, bins and heaped values from the learned columns of train."""
+    def fit(train: TableData, *, seed: Seed, ties: bool = False) -> TableCodec:
+        """Learn levels, bins and heaped values from the learned columns of train, and with `ties` what equals what."""
         table, patients = train.table, train.patients
         columns: list[Column] = []
         dates = {}
@@ -89,6 +90,9 @@ class TableCodec:
             else:
                 levels, above = table[name].to_numpy(dtype=object), hierarchy(described.kind, described.system)
                 columns.append(LevelColumn.fit(name, levels, patients, k=k, hierarchy=above))
+        if ties:
+            known = {c.name: table[c.name].to_numpy(dtype=float) for c in train.schema.learned if c.kind in NUMERIC}
+            columns = tied(columns, known, patients, k={c.name: threshold(seed, c.name) for c in columns})
         return TableCodec(tuple(columns), dates)
 
     @cached_property
@@ -167,10 +171,15 @@ class TableCodec:
         place = np.argsort(order) if order is not None else np.arange(len(self.owner))
         tokens = np.empty((len(data), len(place)), dtype=np.min_scalar_type(-max(self.vocabulary)))
         for column in self.columns:
-            where, values = place[self.tokens_of(column.name)], data.table[column.name]
+            where = place[self.tokens_of(column.name)]
             for start in range(0, len(data), _CHUNK):
                 rows = slice(start, start + _CHUNK)
-                tokens[rows, where] = self.encode_column(column.name, values.iloc[rows])
+                encoded = self.encode_column(column.name, data.table[column.name].iloc[rows])
+                if isinstance(column, NumberColumn) and column.ties:
+                    names = (column.name, *column.ties)
+                    numbers = {name: data.table[name].to_numpy(dtype=float)[rows] for name in names}
+                    encoded = tie(column, encoded, numbers)
+                tokens[rows, where] = encoded
         return tokens
 
     def encode_column(self, name: str, values: pd.Series) -> np.ndarray:
@@ -189,10 +198,14 @@ class TableCodec:
 
     def decode(self, tokens: np.ndarray, *, seed: Seed) -> dict[str, np.ndarray]:
         """Values for `data.assemble`, drawn inside sub-bins. Shape: (rows, tokens) -> (rows,) for each column."""
-        values, position = {}, 0
+        values: dict[str, np.ndarray] = {}
+        position = 0
         for column in self.columns:
             width = len(column.vocabulary)
-            drawn = column.decode(tokens[:, position : position + width], seed.child(column.name).numpy())
+            part, rng = tokens[:, position : position + width], seed.child(column.name).numpy()
+            drawn = column.decode(part, rng)
+            if isinstance(column, NumberColumn) and column.ties:
+                drawn = untie(column, part, drawn, values, rng)
             values[column.name] = _dates(drawn, self.dates[column.name]) if column.name in self.dates else drawn
             position += width
         return values

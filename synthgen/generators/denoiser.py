@@ -56,9 +56,7 @@ class Layout:
         place = np.argsort(order)
         parents = fine_of[order[coarse:]]
         columns = [codec.columns[codec.owner[token]] for token in order]
-        spikes = [
-            1 + len(c.spikes) if isinstance(c, NumberColumn) else size for c, size in zip(columns, sizes, strict=True)
-        ]
+        spikes = [c.first_bin if isinstance(c, NumberColumn) else size for c, size in zip(columns, sizes, strict=True)]
         bins_from = np.array(spikes[:coarse] + [1] * (len(order) - coarse), dtype=np.int64)
         return Layout(order, coarse, sizes, starts, place[parents], bins_from[place[parents]], bins_from)
 

@@ -105,7 +105,7 @@ class TableDiffusion:
             Interrupted: stopped to be resumed, or before anything was learned.
         """
         run, seed, train = run or Run(), Seed.of(seed), tabular.as_table(train, force=self.force)
-        codec = TableCodec.fit(train, seed=seed.child("codec"))
+        codec = TableCodec.fit(train, seed=seed.child("codec"), ties=True)
         settings = self._resolved(train.patient_count, codec)
         tokens = settings._tokens(codec, train)
         held = tabular.validation_rows(train, seed.child("validation"))
@@ -206,7 +206,7 @@ class TableDiffusion:
 
     def parameter_count(self, train: TableData, *, seed: int | Seed) -> int:
         """How many parameters `fit` would train on this table: for estimates, without training."""
-        codec = TableCodec.fit(train, seed=Seed.of(seed).child("codec"))
+        codec = TableCodec.fit(train, seed=Seed.of(seed).child("codec"), ties=True)
         network = self._resolved(train.patient_count, codec)._network(codec, Seed.of(seed))
         return sum(p.numel() for p in network.parameters())
 

@@ -62,6 +62,7 @@ class NumberColumn:
     piece_high: np.ndarray
     piece_share: np.ndarray  # (pieces,) of the rows of its sub-bin
     folded: Folded
+    ties: tuple[str, ...] = ()  # columns before this one that it often equals: one token each, between spikes and bins
 
     @classmethod
     def fit(cls, name: str, values: np.ndarray, patients: np.ndarray, *, k: int, decimals: int | None) -> Self:
@@ -71,7 +72,9 @@ class NumberColumn:
         if patients_in(patients) < k:
             nothing = np.zeros(0)
             folded, bins = Folded(k, 0, len(x)), _fit_bins(nothing, nothing, (0.0, 0.0), 0)
-            return cls(name, decimals, 0.0, 0.0, True, spikes=nothing, spike_shares=nothing, folded=folded, **bins)
+            return cls(
+                name, decimals, 0.0, 0.0, True, spikes=nothing, spike_shares=nothing, folded=folded, ties=(), **bins
+            )
         low, high = _kth_extremes(x, patients, k)
         clipped = np.clip(x, low, high)
         distinct, group = np.unique(clipped, return_inverse=True)
@@ -89,12 +92,24 @@ class NumberColumn:
         bins = _fit_bins(clipped[rest], distinct[kept], (low - margin, high + margin), len(x))
         folded = Folded(k, 0, int((clipped != x).sum()))
         shares = np.round(spike_rows / len(x), 6)
-        return cls(name, decimals, low, high, has_missing, spikes=spikes, spike_shares=shares, folded=folded, **bins)
+        return cls(
+            name, decimals, low, high, has_missing, spikes=spikes, spike_shares=shares, folded=folded, ties=(), **bins
+        )
 
     @property
     def bins(self) -> int:
         """Number of quantile bins."""
         return len(self.first)
+
+    @property
+    def first_tie(self) -> int:
+        """The first coarse token that means "as another column"; the spikes come before."""
+        return 1 + len(self.spikes)
+
+    @property
+    def first_bin(self) -> int:
+        """The first coarse token that is a bin."""
+        return self.first_tie + len(self.ties)
 
     @cached_property
     def sub_bins(self) -> np.ndarray:
@@ -104,14 +119,14 @@ class NumberColumn:
     @property
     def vocabulary(self) -> tuple[int, ...]:
         """Sizes of this column's tokens: the coarse one, and the fine one if any bin is divided."""
-        coarse, finest = 1 + len(self.spikes) + self.bins, int(self.sub_bins.max(initial=1))
+        coarse, finest = self.first_bin + self.bins, int(self.sub_bins.max(initial=1))
         return (coarse,) if finest == 1 else (coarse, 1 + finest)
 
     @property
     def fine_counts(self) -> np.ndarray:
         """For each coarse token, how many values its fine token may take beside 0, none. Shape: (coarse,)."""
         bins = self.sub_bins if len(self.vocabulary) == 2 else np.zeros(self.bins, dtype=np.int64)
-        return np.concatenate([np.zeros(1 + len(self.spikes), dtype=np.int64), bins])
+        return np.concatenate([np.zeros(self.first_bin, dtype=np.int64), bins])
 
     @property
     def emittable(self) -> np.ndarray:
@@ -132,7 +147,7 @@ class NumberColumn:
         coarse = np.searchsorted(self.first, sub, side="right") - 1
         spike = np.minimum(np.searchsorted(self.spikes, x), max(len(self.spikes) - 1, 0))
         is_spike = self.spikes[spike] == x if len(self.spikes) else np.zeros(len(x), dtype=bool)
-        tokens[known, 0] = np.where(is_spike, 1 + spike, 1 + len(self.spikes) + coarse)
+        tokens[known, 0] = np.where(is_spike, 1 + spike, self.first_bin + coarse)
         if tokens.shape[1] == 2:
             tokens[known, 1] = np.where(is_spike, 0, 1 + sub - self.first[coarse])
         return tokens
@@ -144,12 +159,12 @@ class NumberColumn:
         return (values < self.low) | (values > self.high)
 
     def decode(self, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Shape: (rows, 1 or 2) -> (rows,) float with NaN."""
+        """Shape: (rows, 1 or 2) -> (rows,) float with NaN, which ties are too as long as nobody resolves them."""
         coarse, u = tokens[:, 0].astype(np.int64), rng.random((2, len(tokens)))
         values = np.full(len(tokens), np.nan)
         spiky = (coarse > 0) & (coarse <= len(self.spikes))
         values[spiky] = self.spikes[coarse[spiky] - 1]
-        binned = np.flatnonzero(coarse > len(self.spikes))
+        binned = np.flatnonzero(coarse >= self.first_bin)
         if len(binned):
             sub = self._sub_bin(tokens[binned])
             piece = np.searchsorted(self._piece_ends, sub + u[0, binned], side="right")
@@ -161,7 +176,7 @@ class NumberColumn:
 
     def _sub_bin(self, tokens: np.ndarray) -> np.ndarray:
         """Number of the sub-bin of each row of bin tokens; a fine token that its bin lacks counts as the nearest."""
-        bin_ = tokens[:, 0].astype(np.int64) - 1 - len(self.spikes)
+        bin_ = tokens[:, 0].astype(np.int64) - self.first_bin
         fine = tokens[:, 1].astype(np.int64) - 1 if tokens.shape[1] == 2 else np.zeros(len(tokens), dtype=np.int64)
         return self.first[bin_] + np.clip(fine, 0, self.sub_bins[bin_] - 1)
 
@@ -182,7 +197,7 @@ class NumberColumn:
 
         Shape: (coarse, fine + 1), with NaN for missing and for pairs that do not occur.
         """
-        return self._grid(self._middles, np.append(np.nan, self.spikes))
+        return self._grid(self._middles, self.spikes)
 
     @cached_property
     def positions(self) -> np.ndarray:
@@ -192,18 +207,18 @@ class NumberColumn:
         order = np.argsort(values, kind="stable")
         middle = np.empty(len(values))
         middle[order] = (np.cumsum(shares[order]) - shares[order] / 2) / shares.sum()
-        return self._grid(middle[len(self.spikes) :], np.append(np.nan, middle[: len(self.spikes)]))
+        return self._grid(middle[len(self.spikes) :], middle[: len(self.spikes)])
 
     @cached_property
     def _middles(self) -> np.ndarray:
         return self.edges[:-1] / 2 + self.edges[1:] / 2
 
-    def _grid(self, of_sub_bin: np.ndarray, of_others: np.ndarray) -> np.ndarray:
-        """Lay values per sub-bin, and per missing or spike token, out by token pair."""
+    def _grid(self, of_sub_bin: np.ndarray, of_spike: np.ndarray) -> np.ndarray:
+        """Lay values per sub-bin and per spike out by token pair; NaN for missing and ties."""
         finest = int(self.sub_bins.max(initial=1))
         grid = np.full((self.vocabulary[0], finest + 2), np.nan)
-        grid[: len(of_others), 0] = grid[: len(of_others), -1] = of_others
-        for number, (start, count) in enumerate(zip(self.first, self.sub_bins, strict=True), start=len(of_others)):
+        grid[1 : self.first_tie, 0] = grid[1 : self.first_tie, -1] = of_spike
+        for number, (start, count) in enumerate(zip(self.first, self.sub_bins, strict=True), start=self.first_bin):
             inside, weights = of_sub_bin[start : start + count], self.shares[start : start + count] + 1e-9
             grid[number, 1 : 1 + count] = inside
             grid[number, -1] = np.average(inside, weights=weights)
@@ -232,6 +247,7 @@ def column_from_json(data: Mapping[str, Any]) -> Column:
     body["folded"] = Folded(**data["folded"])
     if data["type"] == "levels":
         return LevelColumn(**{**body, "levels": tuple(body["levels"]), "shares": tuple(body["shares"])})
+    body["ties"] = tuple(body["ties"])
     for key in _ARRAYS:
         body[key] = np.asarray(body[key], dtype=np.int64 if key in _WHOLE else float)
     return NumberColumn(**body)
