@@ -351,6 +351,19 @@ def test_a_file_where_a_folder_should_be(run, patients_csv, tmp_path):
     assert code == 6, err
 
 
+def test_a_device_out_of_memory_is_no_bug(run, patients_csv, tmp_path, monkeypatch):
+    import torch
+
+    from synthgen.generators.independent import Independent
+
+    def full(self, *_, **__):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Independent, "fit", full)
+    code, _, err = run("fit", patients_csv, "--generator", "independent", "--seed", 1, "-o", tmp_path / "m")
+    assert (code, "the device is out of memory" in err) == (6, True)
+
+
 def test_a_bug_never_quotes_its_message(run, patients_csv, tmp_path, monkeypatch):
     from synthgen.generators.independent import Independent
 

@@ -64,6 +64,9 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:  # the last resort: a message of another library may quote patients' values
         if os.environ.get("SYNTHGEN_DEBUG"):
             raise
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, of a device; torch is not loaded for its sake
+            options.fail("the device is out of memory: add --set device=cpu, or use fewer columns")
+            sys.exit(6)
         options.fail(
             f"unexpected {type(error).__name__} at {_place(error)}. This is a bug. Its message is not shown, since it "
             "could quote a patient's value; SYNTHGEN_DEBUG=1 shows it."
