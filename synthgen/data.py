@@ -143,7 +143,8 @@ def assemble(columns: Mapping[str, Any], schema: TableSchema, *, n: int, seed: S
     """Make a synthetic table from generated learned columns: identifiers are minted, free text is dropped.
 
     Args:
-        columns: for each learned column its n values (numbers with NaN, datetime64, or text with None).
+        columns: for each learned column its n values (numbers with NaN, datetime64, or text with None); those that
+            a rule of the schema computes are computed here, from the others as they were rounded.
         schema: the schema of the training table.
     """
     import pandas as pd
@@ -152,12 +153,17 @@ def assemble(columns: Mapping[str, Any], schema: TableSchema, *, n: int, seed: S
     texts = [column.name for column in schema.columns if column.name not in synthetic]
     if texts:
         log.warning("free text is never learned; dropped from the synthetic table: %s", ", ".join(texts))
-    table = {}
+    table: dict[str, pd.Series] = {}
+    derived = {rule.derives for rule in synthetic.derivations}
     for column in synthetic.columns:
+        if column.name in derived:
+            continue
         if column.learned:
             table[column.name] = canonical_column(columns[column.name], column)
         else:
             table[column.name] = _minted(column, n, seed.child("identifier", column.name))
+    for rule in synthetic.derivations:
+        table[rule.derives] = canonical_column(rule.derived(table), synthetic[rule.derives])
     return TableData(pd.DataFrame(table, columns=list(synthetic.names), index=range(n)), synthetic, backend)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from synthgen.errors import SchemaError, suggest
+from synthgen.expressions import evaluate, names_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,9 +25,10 @@ class Order:
         """Shape: -> (rows,) boolean."""
         import numpy as np
 
-        broken = np.zeros(len(table), dtype=bool)
-        for left, right in zip(self.columns, self.columns[1:], strict=False):
-            broken |= (table[left] > table[right]).to_numpy()
+        broken, highest = np.zeros(len(table), dtype=bool), table[self.columns[0]]
+        for name in self.columns[1:]:
+            broken |= (highest > table[name]).to_numpy()
+            highest = table[name].where(table[name].notna(), highest)
         return broken
 
 
@@ -58,7 +60,10 @@ class Range:
 
 @dataclass(frozen=True)
 class Implies:
-    """Where a column takes one of some levels, another takes one of some levels: a sex-specific code, say."""
+    """Where a column takes one of some levels, another takes one of some levels: a sex-specific code, say.
+
+    Missing is a level too, written as null: `then` allows a missing value only where it lists null.
+    """
 
     keyword: ClassVar[str] = "implies"
     when: Mapping[str, tuple[str, ...]]
@@ -92,13 +97,120 @@ class Sum:
         """Shape: -> (rows,) boolean."""
         import numpy as np
 
-        gap = table[self.total].to_numpy(dtype=float) - table[list(self.parts)].to_numpy(dtype=float).sum(axis=1)
-        return np.abs(gap) > self.tolerance
+        expected = self.derived(table)
+        slack = self.tolerance + _SLACK * np.abs(expected)
+        return np.abs(table[self.total].to_numpy(dtype=float) - expected) > slack
+
+    @property
+    def derives(self) -> str:
+        """The column that follows from the others."""
+        return self.total
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The columns that it follows from."""
+        return self.parts
+
+    def derived(self, table: pd.DataFrame | Mapping[str, pd.Series]) -> np.ndarray:
+        """The total, missing where a part is missing. Shape: -> (rows,) float."""
+        import numpy as np
+
+        parts = np.stack([table[part].to_numpy(dtype=float) for part in self.parts])
+        total: np.ndarray = parts.sum(axis=0)
+        return np.where(np.isfinite(total), total, np.nan)
 
 
-Rule = Order | Range | Implies | Sum
-_RULES = {rule.keyword: rule for rule in (Order, Range, Implies, Sum)}
-NUMERIC_RULES = (Range, Sum)
+@dataclass(frozen=True)
+class Formula:
+    """A number follows from others, as the body mass index from weight and height; rows with a missing term obey.
+
+    In the expression dates count days, so that `(admitted - born) / 365.25` is an age. Without a tolerance, half a unit
+    of the last decimal that the column has is allowed.
+
+    >>> Formula("bmi", "weight / (height / 100) ** 2").columns
+    ('bmi', 'weight', 'height')
+    """
+
+    keyword: ClassVar[str] = "formula"
+    column: str
+    expression: str
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise SchemaError(f"the formula of {self.column!r} names no column")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the rule speaks of."""
+        return (self.column, *self.terms)
+
+    @property
+    def derives(self) -> str:
+        """The column that follows from the others."""
+        return self.column
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The columns that it follows from."""
+        return names_in(self.expression)
+
+    def derived(self, table: pd.DataFrame | Mapping[str, pd.Series]) -> np.ndarray:
+        """The value of the expression, missing where a term is missing. Shape: -> (rows,) float."""
+        return evaluate(self.expression, table)
+
+    def violations(self, table: pd.DataFrame) -> np.ndarray:
+        """Shape: -> (rows,) boolean."""
+        import numpy as np
+
+        values, expected = table[self.column].to_numpy(dtype=float), self.derived(table)
+        tolerance = _half_a_unit(values) if self.tolerance is None else self.tolerance
+        return np.abs(values - expected) > tolerance + _SLACK * np.abs(expected)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """The named columns take only combinations that train has: a ward and its hospital, a drug and its dose.
+
+    Generators learn those that enough patients have; missing counts as a level.
+    """
+
+    keyword: ClassVar[str] = "combination"
+    columns: tuple[str, ...]
+
+    def violations(self, table: pd.DataFrame, *, train: pd.DataFrame) -> np.ndarray:
+        """Which rows have a combination that train lacks. Shape: -> (rows,) boolean."""
+        seen, found = (_joined([side[name] for name in self.columns]) for side in (train, table))
+        return (~found.isin(set(seen))).to_numpy()
+
+
+Rule = Order | Range | Implies | Sum | Formula | Combination
+Derivation = Sum | Formula
+NUMERIC: frozenset[str] = frozenset({"boolean", "integer", "real"})
+_RULES = {rule.keyword: rule for rule in (Order, Range, Implies, Sum, Formula, Combination)}
+_LISTS = {rule.keyword: rule for rule in (Order, Combination)}
+_SLACK = 1e-12  # of a value: what floats lose when it is computed in another order
+_MOST_DECIMALS = 10
+
+
+def derivations(rules: Iterable[Rule]) -> tuple[Derivation, ...]:
+    """The rules that compute a column, each after those that compute its terms.
+
+    >>> [rule.derives for rule in derivations([Formula("c", "b + 1"), Sum("b", ("a", "a2"))])]
+    ['b', 'c']
+
+    Raises:
+        SchemaError: they go in a circle.
+    """
+    waiting, ordered = [rule for rule in rules if isinstance(rule, Derivation)], []
+    while waiting:
+        open_ = {rule.derives for rule in waiting}
+        ready = [rule for rule in waiting if not open_ & set(rule.terms)]
+        if not ready:
+            raise SchemaError("columns are derived from each other in a circle: " + ", ".join(sorted(open_)))
+        ordered += ready
+        waiting = [rule for rule in waiting if rule not in ready]
+    return tuple(ordered)
 
 
 def rule_from_mapping(entry: Any) -> Rule:
@@ -117,10 +229,10 @@ def rule_from_mapping(entry: Any) -> Rule:
     keyword, body = next(iter(entry.items()))
     if keyword not in _RULES:
         raise SchemaError(f"unknown rule {keyword!r}: {suggest(str(keyword), _RULES)}")
-    if keyword == "order":
+    if keyword in _LISTS:
         if not isinstance(body, list) or len(body) < 2:
-            raise SchemaError("rule 'order' takes a list of at least two columns")
-        return Order(tuple(str(name) for name in body))
+            raise SchemaError(f"rule {keyword!r} takes a list of at least two columns")
+        return _LISTS[keyword](tuple(str(name) for name in body))
     kind = _RULES[keyword]
     if not isinstance(body, Mapping):
         raise SchemaError(f"rule {keyword!r} takes a mapping of: " + ", ".join(f.name for f in fields(kind)))
@@ -137,15 +249,42 @@ def rule_from_mapping(entry: Any) -> Rule:
 
 def rule_to_mapping(rule: Rule) -> dict[str, Any]:
     """The inverse of `rule_from_mapping`."""
-    if isinstance(rule, Order):
-        return {"order": list(rule.columns)}
+    if isinstance(rule, Order | Combination):
+        return {rule.keyword: list(rule.columns)}
     body = {f.name: _thawed(getattr(rule, f.name)) for f in fields(rule) if getattr(rule, f.name) is not None}
     return {rule.keyword: body}
 
 
-def violations(rules: Iterable[Rule], table: pd.DataFrame) -> list[np.ndarray]:
-    """For each rule, which rows of a canonical table break it. Shape: [(rows,) boolean]."""
-    return [rule.violations(table) for rule in rules]
+def violations(rules: Iterable[Rule], table: pd.DataFrame, *, train: pd.DataFrame) -> list[np.ndarray]:
+    """For each rule, which rows of a canonical table break it. Shape: [(rows,) boolean].
+
+    Args:
+        rules: of the schema.
+        table: the rows that are judged.
+        train: the table whose combinations are allowed.
+    """
+    return [
+        rule.violations(table, train=train) if isinstance(rule, Combination) else rule.violations(table)
+        for rule in rules
+    ]
+
+
+def _joined(columns: list[pd.Series]) -> pd.Series:
+    """The levels of each row as one text."""
+    texts = [column.map(level_text).astype(object) for column in columns]
+    marked = [text.where(text.notna(), "\x00") for text in texts]
+    return marked[0].str.cat(marked[1:], sep="\x1f")
+
+
+def _half_a_unit(values: np.ndarray) -> float:
+    """Half a unit of the last decimal that any value has; 0 where they have more than anybody would write."""
+    import numpy as np
+
+    known = values[np.isfinite(values)]
+    for decimals in range(_MOST_DECIMALS + 1):
+        if np.array_equal(np.round(known, decimals), known):
+            return 0.5 * 10.0**-decimals * (1 + 1e-9)
+    return 0.0
 
 
 def _all_of(table: pd.DataFrame, levels: Mapping[str, tuple[str, ...]]) -> np.ndarray:

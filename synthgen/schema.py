@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from synthgen.codes import System
+from synthgen.consistency import check_rules
 from synthgen.errors import SchemaError, suggest
-from synthgen.rules import NUMERIC_RULES, Order, Rule, rule_from_mapping, rule_to_mapping
+from synthgen.rules import NUMERIC as NUMERIC
+from synthgen.rules import Derivation, Rule, derivations, rule_from_mapping, rule_to_mapping
 
 Kind = Literal["categorical", "boolean", "integer", "real", "datetime", "code", "identifier", "text"]
 Role = Literal["patient", "target", "quasi_identifier", "sensitive"]
 
-NUMERIC: frozenset[str] = frozenset({"boolean", "integer", "real"})
 NEVER_LEARNED: frozenset[str] = frozenset({"identifier", "text"})
 DEFAULT_MISSING = ("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "<NA>")
 
@@ -76,6 +77,11 @@ class TableSchema:
     def learned(self) -> tuple[Column, ...]:
         """The columns that generators learn: no identifiers, no free text, no patient column."""
         return tuple(column for column in self.columns if column.learned)
+
+    @property
+    def derivations(self) -> tuple[Derivation, ...]:
+        """The rules that compute a column from others, in the order in which they can be applied."""
+        return derivations(self.rules)
 
     @property
     def identifiers(self) -> tuple[Column, ...]:
@@ -181,11 +187,13 @@ def schema_yaml(schema: TableSchema, *, comments: Mapping[str, str] | None = Non
         remark = (comments or {}).get(name)
         lines.append("  " + entry.strip()[1:-1] + (f"  # {remark}" if remark else ""))
     lines += [
-        "# Rules that hold in every row, one per line; for example:",
-        "#   - order: [birth_date, admission_date]",
+        "# Rules that hold in every row, one per line; generators keep them by construction. For example:",
+        "#   - order: [birth_date, admission_date]                      (missing values obey)",
         "#   - range: {column: age, minimum: 0, maximum: 120}",
-        "#   - implies: {when: {sex: [M]}, then: {pregnant: [0]}}",
-        "#   - sum: {total: total, parts: [a, b]}",
+        "#   - implies: {when: {sex: [M]}, then: {pregnant: [0]}}       (missing is a level too: null)",
+        "#   - combination: [hospital, ward]                            (only combinations that enough patients have)",
+        "#   - sum: {total: total, parts: [a, b]}                       (the total is computed, not learned)",
+        "#   - formula: {column: bmi, expression: weight / (height / 100) ** 2}   (computed; dates count days)",
         yaml.safe_dump({"rules": data["rules"]}, allow_unicode=True, sort_keys=False).rstrip(),
     ]
     return "\n".join(lines) + "\n"
@@ -233,21 +241,4 @@ def _validate(schema: TableSchema) -> None:
             raise SchemaError(f"more than one column has the role {role!r}: {', '.join(schema.with_role(role))}")
     if schema.target and not schema[schema.target].learned:
         raise SchemaError(f"the target {schema.target!r} is an identifier or text, which is never learned")
-    _validate_rules(schema)
-
-
-def _validate_rules(schema: TableSchema) -> None:
-    for rule in schema.rules:
-        for name in rule.columns:
-            if name not in schema:
-                raise SchemaError(f"rule {rule.keyword!r} names a column that the schema lacks: {name!r}")
-            kind = schema[name].kind
-            if isinstance(rule, NUMERIC_RULES) and kind not in NUMERIC:
-                raise SchemaError(f"rule {rule.keyword!r}: column {name!r} is {kind}, not a number")
-        if isinstance(rule, Order):
-            kinds = {"date" if schema[name].kind == "datetime" else "number" for name in rule.columns}
-            odd = [name for name in rule.columns if schema[name].kind not in NUMERIC | {"datetime"}]
-            if odd or len(kinds) > 1:
-                raise SchemaError(
-                    f"rule 'order' compares numbers with numbers or dates with dates: {', '.join(rule.columns)}"
-                )
+    check_rules({column.name: column for column in schema.columns}, schema.rules)

@@ -76,7 +76,7 @@ def test_rules_on_a_table_made_by_hand():
             "b": [2.0, 1.0, 1.0, 0.0],
         }
     )
-    found = violations([rule for rule, _ in RULES], table)
+    found = violations([rule for rule, _ in RULES], table, train=table)
     assert [broken.tolist() for broken in found] == [expected for _, expected in RULES]
 
 

@@ -15,7 +15,7 @@ from synthgen.errors import NotAssessable
 from synthgen.findings import Estimate, Measurement, exactly
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
-from synthgen.rules import Rule, level_text
+from synthgen.rules import Rule, level_text, violations
 from synthgen.schema import NUMERIC, Column, TableSchema
 from synthgen.validators.encoding import texts
 from synthgen.validators.resampling import share
@@ -80,8 +80,10 @@ class RuleViolations:
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement:  # noqa: ARG002 - the protocol of checks
         """Apply every rule to synthetic and to real rows (train and holdout); nothing here is random."""
         rules = _assessable_rules(evidence)
-        synthetic = _violations(rules, evidence.synthetic)
-        parts = [_violations(rules, side) for side in (evidence.train, evidence.holdout)]
+        synthetic, *parts = (
+            np.stack(violations(rules, side.table, train=evidence.train.table))
+            for side in (evidence.synthetic, evidence.train, evidence.holdout)
+        )
         real = np.concatenate(parts, axis=1)
         who = np.concatenate([evidence.train.patients, evidence.holdout.patients + evidence.train.patient_count])
         statistic = share(np.any(synthetic, axis=0), evidence.synthetic.patients)
@@ -203,11 +205,6 @@ def _assessable_rules(evidence: Evidence) -> tuple[Rule, ...]:
 
 def _storage(column: Column) -> str:
     return "number" if column.kind in NUMERIC else "date" if column.kind == "datetime" else "text"
-
-
-def _violations(rules: tuple[Rule, ...], data: TableData) -> np.ndarray:
-    """Shape: -> (rules, rows) boolean."""
-    return np.stack([rule.violations(data.table) for rule in rules])
 
 
 def _difference(one: Estimate, other: Estimate) -> Estimate:
