@@ -34,10 +34,7 @@ def check_rules(columns: Mapping[str, Column], rules: Iterable[Rule]) -> None:
     for name, (low, high) in bounds.items():
         if low > high:
             raise SchemaError(f"column {name!r}: its declared bounds and rules of 'range' leave no value")
-    for later, earlier in before.items():
-        for name in earlier:
-            if name in bounds and bounds[name][0] > bounds[later][1]:
-                raise SchemaError(f"rule 'order': the bounds of {name!r} and {later!r} contradict it")
+    _check_order_bounds(columns, before, bounds)
     _check_derived(columns, rules)
     _check_implications(columns, [rule for rule in rules if isinstance(rule, Implies)])
     leveled = {name for rule in rules if isinstance(rule, Implies | Combination) for name in rule.columns}
@@ -81,9 +78,32 @@ def bounds_of(columns: Mapping[str, Column], rules: Iterable[Rule]) -> dict[str,
         declared += [(rule.minimum, rule.maximum) for rule in rules if isinstance(rule, Range) and rule.column == name]
         low = max([-math.inf, *(low for low, _ in declared if low is not None)])
         high = min([math.inf, *(high for _, high in declared if high is not None)])
-        grid = Grid.of_decimals(column.decimals if column.kind == "real" else 0)
+        grid = grid_of(column)
         found[name] = float(grid.up(low)), float(grid.down(high))
     return found
+
+
+def grid_of(column: Column) -> Grid:
+    """The values that a column of numbers can have.
+
+    >>> from synthgen.schema import Column
+    >>> grid_of(Column("weight", "real", decimals=1)).parts
+    10
+    """
+    return Grid.of_decimals(column.decimals if column.kind == "real" else 0)
+
+
+def _check_order_bounds(
+    columns: Mapping[str, Column], before: Mapping[str, frozenset[str]], bounds: Mapping[str, tuple[float, float]]
+) -> None:
+    """Each column of an order has a value between the least values of all before it and its own greatest one."""
+    least = {name: low for name, (low, _) in bounds.items()}
+    for name in sorted((name for name in before if name in bounds), key=lambda name: len(before[name])):
+        for earlier in before[name]:
+            least[name] = max(least[name], float(grid_of(columns[name]).up(least[earlier])))
+        if least[name] > bounds[name][1]:
+            others = ", ".join(sorted(before[name]))
+            raise SchemaError(f"rule 'order': no value of {name!r} keeps its bounds and those of {others}")
 
 
 def _check_columns(columns: Mapping[str, Column], rule: Rule) -> None:
@@ -167,7 +187,7 @@ def _check_implications(columns: Mapping[str, Column], rules: list[Implies]) -> 
                 _check_literals(columns[name], levels, label)
         cases = itertools.islice(itertools.product(*rule.when.values()), _MOST_CASES)
         for case in cases:
-            known = {name: frozenset({level}) for name, level in zip(rule.when, case, strict=True)}
+            known: dict[str, Domain] = {name: frozenset({level}) for name, level in zip(rule.when, case, strict=True)}
             empty = _followed(known, declared, rules)
             if empty:
                 raise SchemaError(f"{label}: where its 'when' is met, the rules 'implies' leave {empty!r} no level")

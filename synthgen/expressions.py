@@ -115,8 +115,8 @@ def _parsed(expression: str) -> tuple[ast.Expression, dict[str, str]]:
     return tree, quoted
 
 
-_ALLOWED = (
-    "it may hold + - * / ** ( ), numbers, columns (odd names in `backquotes`) and " + ", ".join(sorted(_FUNCTIONS))
+_ALLOWED = "it may hold + - * / ** ( ), numbers, columns (odd names in `backquotes`) and " + ", ".join(
+    sorted(_FUNCTIONS)
 )
 
 
@@ -142,4 +142,5 @@ def _check(node: ast.AST, depth: int) -> None:
 
 
 def _is_number(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and type(node.value) in (int, float) and abs(node.value) < 1e300
+    value = node.value if isinstance(node, ast.Constant) else None
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

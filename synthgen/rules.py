@@ -66,8 +66,8 @@ class Implies:
     """
 
     keyword: ClassVar[str] = "implies"
-    when: Mapping[str, tuple[str, ...]]
-    then: Mapping[str, tuple[str, ...]]
+    when: Mapping[str, tuple[str | None, ...]]
+    then: Mapping[str, tuple[str | None, ...]]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -271,9 +271,13 @@ def violations(rules: Iterable[Rule], table: pd.DataFrame, *, train: pd.DataFram
 
 def _joined(columns: list[pd.Series]) -> pd.Series:
     """The levels of each row as one text."""
+    import pandas as pd
+
     texts = [column.map(level_text).astype(object) for column in columns]
-    marked = [text.where(text.notna(), "\x00") for text in texts]
-    return marked[0].str.cat(marked[1:], sep="\x1f")
+    joined = pd.Series("", index=texts[0].index, dtype=object)
+    for text in texts:
+        joined = joined + "\x1f" + text.where(text.notna(), "\x00")
+    return joined
 
 
 def _half_a_unit(values: np.ndarray) -> float:
@@ -287,7 +291,7 @@ def _half_a_unit(values: np.ndarray) -> float:
     return 0.0
 
 
-def _all_of(table: pd.DataFrame, levels: Mapping[str, tuple[str, ...]]) -> np.ndarray:
+def _all_of(table: pd.DataFrame, levels: Mapping[str, tuple[str | None, ...]]) -> np.ndarray:
     import numpy as np
 
     met = np.ones(len(table), dtype=bool)

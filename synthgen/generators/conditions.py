@@ -1,7 +1,7 @@
 """What does a caller fix in sampled rows? `where`, `given` and `balance` as canonical columns, checked by the codec.
 
-Usable by every generator that has a codec: fill the hidden tokens of `clamped(conditions(...))`, and after decoding
-put its numbers back with `restore_numbers`, so that a given number comes back exactly and not as one of its sub-bin.
+Usable by every generator that has a codec: fill the hidden tokens of `codec.clamp(conditions(...))`, and decode with
+`codec.decode(..., fixed=...)`, so that a given number comes back exactly and the others keep the rules beside it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from synthgen.data import canonical_column
 from synthgen.errors import DataError, UsageError, suggest
 from synthgen.frames import from_native
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.tokens import HIDDEN, MISSING, Column, LevelColumn
+from synthgen.generators.rewriting import held_by
+from synthgen.generators.tokens import MISSING, Column, LevelColumn
 from synthgen.infer import canonical_table
+from synthgen.schema import NUMERIC
 
 if TYPE_CHECKING:
     from synthgen.rng import Seed
@@ -52,7 +55,8 @@ def conditions(
 
     Raises:
         UsageError: a column that is not learned or is fixed twice, a wrong number of rows, shares that are none, or
-            values that the model cannot give; the message names the column and a count.
+            values that the model cannot give or that contradict a rule of the schema; the message names columns and a
+            count.
     """
     fixed = {} if given is None else _given(codec, schema, given, n)
     for name, value in (where or {}).items():
@@ -65,20 +69,14 @@ def conditions(
         _once(name, fixed, "balance", "where or given")
         chosen = np.repeat(np.arange(len(levels)), apportioned(shares, n))
         fixed[name] = levels.iloc[seed.child("balance").numpy().permutation(chosen)]
-    return pd.DataFrame({name: values.to_numpy() for name, values in fixed.items()}, index=range(n))
-
-
-def clamped(codec: TableCodec, fixed: pd.DataFrame) -> np.ndarray:
-    """Tokens of the fixed columns, hidden everywhere else. Shape: -> (rows, tokens) int32."""
-    tokens = np.full((len(fixed), len(codec.owner)), HIDDEN, dtype=np.int32)
-    for name in fixed.columns:
-        tokens[:, codec.tokens_of(name)] = codec.encode_column(name, fixed[name])
-    return tokens
+    table = pd.DataFrame({name: values.to_numpy() for name, values in fixed.items()}, index=range(n))
+    _check_rules(codec, table)
+    return table
 
 
 def restore_numbers(values: dict[str, np.ndarray], fixed: pd.DataFrame, codec: TableCodec) -> dict[str, np.ndarray]:
     """Decoded values with every fixed column exactly as it was fixed."""
-    return {name: fixed[name].to_numpy() if name in fixed else values[name] for name in codec.names}
+    return {name: fixed[name].to_numpy() if name in fixed else values[name] for name in codec.originals}
 
 
 def apportioned(shares: np.ndarray, n: int) -> np.ndarray:
@@ -107,12 +105,16 @@ def require_learned(codec: TableCodec, schema: TableSchema, name: str) -> None:
     Raises:
         UsageError: unknown, or never learned.
     """
-    if name in codec.names:
+    if name in codec.originals:
         return
+    for rule in schema.derivations:
+        if rule.derives == name:
+            terms = ", ".join(rule.terms)
+            raise UsageError(f"column {name!r} is computed by rule {rule.keyword!r}: fix its terms instead: {terms}")
     if name in schema and not schema[name].learned:
         kind = "the patient column" if name == schema.patient else schema[name].kind
         raise UsageError(f"column {name!r} ({kind}) is never learned: it can be neither fixed nor drawn")
-    raise UsageError(f"{name!r} is not a learned column: {suggest(name, codec.names)}")
+    raise UsageError(f"{name!r} is not a learned column: {suggest(name, codec.originals)}")
 
 
 def _given(codec: TableCodec, schema: TableSchema, given: Any, n: int) -> dict[str, pd.Series]:
@@ -140,6 +142,8 @@ def _canonical(codec: TableCodec, schema: TableSchema, cells: Mapping[str, Any])
         table = canonical_table(pd.DataFrame({name: raw.reset_index(drop=True)}), described, name="the condition")
     except DataError as error:
         raise UsageError(str(error)) from error
+    if schema[name].kind in NUMERIC:
+        table[name] = canonical_column(table[name], schema[name])
     _check(codec, name, table[name])
     return table[name]
 
@@ -160,6 +164,25 @@ def _check(codec: TableCodec, name: str, values: pd.Series) -> None:
         raise UsageError(f"column {name!r}: {_fixed(~present)} are missing, but train has none missing")
 
 
+def _check_rules(codec: TableCodec, fixed: pd.DataFrame) -> None:
+    """Refuse fixed values that no row can have beside each other under the rules of the schema."""
+    for chain in codec.rewriting.chains:
+        held = held_by(chain, fixed)
+        if held:
+            names = ", ".join(member.name for member in chain.members)
+            _refuse(chain.contradictions(held, len(fixed)), names, "contradict the rules of 'order'")
+    for component in codec.legal.components:
+        known = {name: codec.encode_column(name, fixed[name])[:, 0] for name in component.names if name in fixed}
+        if known:
+            why = "contradict the rules of 'implies' or 'combination', given what was learned"
+            _refuse(codec.legal.impossible(component, known, len(fixed)), ", ".join(component.names), why)
+
+
+def _refuse(broken: np.ndarray, columns: str, why: str) -> None:
+    if broken.any():
+        raise UsageError(f"columns {columns}: the fixed values of {int(broken.sum())} of {len(broken)} rows {why}")
+
+
 def _fixed(which: np.ndarray) -> str:
     return f"{int(which.sum())} fixed values"
 
@@ -174,7 +197,7 @@ def _shares(codec: TableCodec, schema: TableSchema, balance: Any) -> tuple[str, 
         raise UsageError("balance names one column, or maps one column to the share of each of its levels")
     require_learned(codec, schema, name)
     column = codec.columns[codec.names.index(name)]
-    if not isinstance(column, LevelColumn) and (column.bins or name in codec.dates):
+    if not isinstance(column, LevelColumn) and (column.bins or name in codec.dates or codec.rewriting.chain_of(name)):
         raise UsageError(f"balance: column {name!r} is continuous: it has no levels to balance")
     if not has_values(column):
         raise UsageError(f"balance: no value of column {name!r} was learned")

@@ -15,7 +15,7 @@ from synthgen.data import TableData
 from synthgen.errors import Interrupted
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.conditions import Balance, clamped, conditions
+from synthgen.generators.conditions import Balance, conditions
 from synthgen.generators.gaussian import covariances, ends_of, hermite, proper, shrunk, solve, step_means, truncated
 from synthgen.generators.imputation import impute
 from synthgen.generators.independent import (
@@ -152,7 +152,7 @@ class Copula:
         model, root = fitted(self.model, self.name), Seed.of(seed)
         codec = TableCodec.from_json(model.codec or {})
         fixed = conditions(codec, model.schema, n=positive(n), seed=root, where=where, given=given, balance=balance)
-        tokens = self._filled(model, codec, clamped(codec, fixed), seed=root)
+        tokens = self._filled(model, codec, codec.clamp(fixed), seed=root)
         return decoded(model, codec, tokens, fixed, seed=root)
 
     def impute(

@@ -19,7 +19,7 @@ from synthgen.frames import from_native, with_columns
 from synthgen.generators.cells import with_drawn
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.conditions import has_values, require_learned
-from synthgen.generators.tokens import HIDDEN, Column, LevelColumn
+from synthgen.generators.tokens import Column, LevelColumn
 from synthgen.infer import canonical_table
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def impute(
     for number in range(draws or 1):
         root, changed = seed.child("draw", str(number)), {}
         if len(rows):
-            drawn = codec.decode(fill(tokens, never_missing, root), seed=root.child("decode"))
+            filled, some = fill(tokens, never_missing, root), known.iloc[rows]
+            drawn = codec.decode(filled, seed=root.child("decode"), fixed=some, free=some.isna())
             for name in gaps.columns[gaps.any()]:
                 values = canonical_column(drawn[name], schema[name])[gaps[name].to_numpy()[rows]]
                 column = replace(schema[name], dtype=None) if isinstance(frame, TableData) else schema[name]
@@ -77,7 +78,7 @@ def _learned_part(codec: TableCodec, schema: TableSchema, raw: pd.DataFrame) -> 
     unknown = [name for name in names if name not in schema]
     if unknown:
         raise DataError(f"the frame has columns that the model does not know: {', '.join(map(repr, unknown[:10]))}")
-    learned = tuple(schema[name] for name in codec.names if name in set(names))
+    learned = tuple(schema[name] for name in codec.originals if name in set(names))
     if not learned or not len(raw):
         raise DataError(f"nothing to impute in {len(raw)} rows and {len(learned)} learned columns")
     return canonical_table(raw, type(schema)(learned, missing=schema.missing), name="the frame")
@@ -107,20 +108,18 @@ def _tokens(codec: TableCodec, known: pd.DataFrame) -> np.ndarray:
     A known level that was not learned is RARE where training had rare levels, and a number beyond the learned bounds is
     the nearest. Where neither means anything to the model, the cell counts as unknown.
     """
-    tokens, notes = np.full((len(known), len(codec.owner)), HIDDEN, dtype=np.int32), []
+    free, notes = known.isna(), []
     for name in map(str, known):
-        column = codec.columns[codec.names.index(name)]
-        present, strange = known[name].notna().to_numpy(), codec.unlearned(name, known[name])
-        usable = present & ~strange if _blind(column) else present
-        encoded = codec.encode_column(name, known[name])
-        tokens[:, codec.tokens_of(name)] = np.where(usable[:, None], encoded, HIDDEN)
+        strange = codec.unlearned(name, known[name])
+        if _blind(codec.columns[codec.names.index(name)]):
+            free[name] |= strange
         if strange.any():
             notes.append(f"{name!r} ({int(strange.sum())})")
     if notes:
         log.warning(
             "known values that were not learned; they stay, and count as rare, nearest or unknown: %s", ", ".join(notes)
         )
-    return tokens
+    return codec.clamp(known, free=free)
 
 
 def _blind(column: Column) -> bool:

@@ -14,7 +14,7 @@ from synthgen.data import TableData, assemble
 from synthgen.errors import DataError, UsageError
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.conditions import Balance, clamped, conditions, restore_numbers
+from synthgen.generators.conditions import Balance, conditions
 from synthgen.generators.imputation import impute
 from synthgen.generators.tokens import HIDDEN, MISSING
 from synthgen.protocols import Progress, Run
@@ -98,7 +98,7 @@ class Independent:
         model, root = fitted(self.model, self.name), Seed.of(seed)
         codec = TableCodec.from_json(model.codec or {})
         fixed = conditions(codec, model.schema, n=positive(n), seed=root, where=where, given=given, balance=balance)
-        tokens = _filled(model, codec, clamped(codec, fixed), seed=root)
+        tokens = _filled(model, codec, codec.clamp(fixed), seed=root)
         return decoded(model, codec, tokens, fixed, seed=root)
 
     def impute(
@@ -202,5 +202,5 @@ def positive(n: int) -> int:
 
 def decoded(model: Model, codec: TableCodec, tokens: np.ndarray, fixed: pd.DataFrame, *, seed: Seed) -> TableData:
     """Tokens as a synthetic table, with fixed columns exactly as they were asked for. Shape: tokens (rows, tokens)."""
-    values = restore_numbers(codec.decode(tokens, seed=seed.child("decode")), fixed, codec)
+    values = codec.decode(tokens, seed=seed.child("decode"), fixed=fixed)
     return assemble(values, model.schema, n=len(tokens), seed=seed.child("mint"), backend=model.backend)

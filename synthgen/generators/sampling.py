@@ -6,6 +6,7 @@ is left to compute for a draw are the blocks and the logits of one token.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.denoiser import Denoiser, SmoothHead, soft_cap
+from synthgen.generators.denoiser import Denoiser, Layout, SmoothHead, soft_cap
 from synthgen.generators.tabular import HIDDEN
 from synthgen.generators.tokens import MISSING
 from synthgen.protocols import Progress, Run
 from synthgen.rng import Seed
 
+Mask = Callable[[Tensor], Tensor]  # rows (rows, tokens), HIDDEN where not known -> (rows, values) boolean
 CHUNKS = 16  # at least, each with an order of its own: what one order does worse than another averages out
 FEWEST, MOST = 256, 2_048  # rows of a chunk
 _BELOW_ONE = 1 - 1e-6  # a uniform number times a total must stay below the total, in single precision too
@@ -43,11 +45,12 @@ def sample_tokens(
     for token in () if never_missing is None else np.flatnonzero(never_missing):
         allowed[token][MISSING] = False  # of a fine token: beside a missing coarse one, where it is not drawn
     allowed = [allowed[token] for token in layout.order]
+    ruled = _ruled(codec, layout)
     filled = np.empty_like(clamped)
     chunk = int(np.clip(len(clamped) // CHUNKS, FEWEST, MOST))
     for number, start in enumerate(range(0, len(clamped), chunk)):
         rows = torch.from_numpy(clamped[start : start + chunk][:, layout.order].astype(np.int64))
-        part = _fill(laid, rows, allowed, seed.child("chunk", str(number)))
+        part = _fill(laid, rows, allowed, ruled, seed.child("chunk", str(number)))
         filled[start : start + chunk, layout.order] = part.numpy()
         run.progress(Progress("sampling", min(start + chunk, len(clamped)), len(clamped)))
     return filled
@@ -60,6 +63,21 @@ def _allowed(codec: TableCodec, token: int) -> Tensor:
         return torch.from_numpy(codec.emittable[token].copy())
     values = np.arange(codec.vocabulary[token])
     return torch.from_numpy((values > 0) & (values <= codec.fine_counts[token][:, None]))
+
+
+def _ruled(codec: TableCodec, layout: Layout) -> dict[int, Mask]:
+    """For each place of which rules speak, what they allow there beside the other tokens of a row."""
+    place = np.argsort(layout.order)
+    places = {n: int(place[codec.tokens_of(n)[0]]) for component in codec.legal.components for n in component.names}
+
+    def mask(name: str, names: tuple[str, ...]) -> Mask:
+        def allowed(rows: Tensor) -> Tensor:
+            known = {other: rows[:, places[other]].cpu().numpy() for other in names}
+            return torch.from_numpy(codec.legal.allowed(name, known)).to(rows.device)
+
+        return allowed
+
+    return {places[n]: mask(n, component.names) for component in codec.legal.components for n in component.names}
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +164,7 @@ class _Alike:
         return network.trunk(sums[one])[self.kind]
 
 
-def _fill(laid: _Laid, rows: Tensor, allowed: list[Tensor], seed: Seed) -> Tensor:
+def _fill(laid: _Laid, rows: Tensor, allowed: list[Tensor], ruled: dict[int, Mask], seed: Seed) -> Tensor:
     """Shape: rows (chunk, tokens) in the layout's order -> the same, all known."""
     network, generator = laid.network, seed.torch()
     layout, device = network.layout, network.embed.weight.device
@@ -154,14 +172,14 @@ def _fill(laid: _Laid, rows: Tensor, allowed: list[Tensor], seed: Seed) -> Tenso
     rows[:, layout.coarse :] = HIDDEN  # fine tokens that are clamped join in the second stage
     sums, alike = network.first(rows), _Alike.of(rows)
     for places in _groups(network, range(layout.coarse), generator):
-        alike = _draw(laid, sums, rows, alike, places, allowed, generator)
+        alike = _draw(laid, sums, rows, alike, places, allowed, ruled, generator)
     coarse = rows[:, torch.from_numpy(layout.parent)]
     rows[:, layout.coarse :] = torch.where(
         coarse >= torch.from_numpy(layout.first_bin).to(device), known_fine.to(device), 0
     )
     sums, alike = network.first(rows), _Alike.none(rows)
     for places in _groups(network, range(layout.coarse, len(layout.order)), generator):
-        alike = _draw(laid, sums, rows, alike, places, allowed, generator)
+        alike = _draw(laid, sums, rows, alike, places, allowed, ruled, generator)
     return rows.cpu()
 
 
@@ -180,6 +198,7 @@ def _draw(
     alike: _Alike,
     places: list[int],
     allowed: list[Tensor],
+    ruled: dict[int, Mask],
     generator: torch.Generator,
 ) -> _Alike:
     """Draw the tokens of some places, in place, where they are hidden."""
@@ -196,9 +215,22 @@ def _draw(
         refused = ~allowed[place].to(shares.device)
         if refused.ndim == 2:
             refused = refused[rows[:, laid.network.layout.parent[place - laid.network.layout.coarse]]]
+        if place in ruled:
+            refused = _with_rules(refused, ruled[place], rows, places[:number], drawn)
         ends = shares.masked_fill_(refused, 0).cumsum(1)
         target = uniform[:, number : number + 1].to(ends.device).clamp(max=_BELOW_ONE) * ends[:, -1:]
         values = torch.searchsorted(ends, target, right=True)[:, 0]
         drawn[:, number] = torch.where(hidden[:, number], values, drawn[:, number])
     laid.replace(sums, rows, places, drawn)
     return alike.split(drawn, [len(laid.heads[place][1]) for place in places])
+
+
+def _with_rules(refused: Tensor, mask: Mask, rows: Tensor, places: list[int], drawn: Tensor) -> Tensor:
+    """What rules refuse too, beside the places of this draw that come first; nothing where they would refuse all.
+
+    Shape: refused (size,), drawn (rows, places and more) -> (rows, size).
+    """
+    seen = rows.clone() if places else rows
+    seen[:, places] = drawn[:, : len(places)]
+    both = refused | ~mask(seen)
+    return torch.where(both.all(1, keepdim=True), refused, both)

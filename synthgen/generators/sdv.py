@@ -72,7 +72,7 @@ class _Adapter:
         sdv, root = load_sdv(), Seed.of(seed)
         codec = learned_codec(train, root)
         values = codec.decode(codec.encode(train), seed=root.child("protect")) if self.protect else train.learned
-        frame = _sdv_frame(pd.DataFrame({name: values[name] for name in codec.names}), train.schema)
+        frame = _sdv_frame(pd.DataFrame({name: values[name] for name in codec.originals}), train.schema)
         if frame.empty:
             raise DataError("nothing to learn: no learned column has values that enough patients share")
         run.progress(Progress("fit", 0, 1))
@@ -107,7 +107,7 @@ class _Adapter:
         with _tamed(root.child("sample"), self.threads):
             _reseed(self.synthesizer, root.child("transformers"))
             frame = self._conditioned(fixed, model.schema) if len(fixed.columns) else self.synthesizer.sample(n)[_TABLE]
-        values = _canonical_values(frame, model.schema, codec.names, n)
+        values = _canonical_values(frame, model.schema, codec.originals, n)
         _check_met(values, fixed)
         values = restore_numbers(values, fixed, codec)
         return assemble(values, model.schema, n=n, seed=root.child("mint"), backend=model.backend)

@@ -20,7 +20,7 @@ from synthgen.data import Backend, TableData, assemble
 from synthgen.errors import DataError, UsageError
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.conditions import Balance, clamped, conditions, restore_numbers
+from synthgen.generators.conditions import Balance, conditions
 from synthgen.generators.team import team
 from synthgen.generators.tokens import HIDDEN as HIDDEN
 from synthgen.rng import Seed
@@ -97,8 +97,8 @@ def sample_rows(
     if n < 1:
         raise UsageError(f"cannot sample {n} rows")
     fixed = conditions(fitted.codec, fitted.schema, n=n, seed=seed, where=where, given=given, balance=balance)
-    tokens = fill(clamped(fitted.codec, fixed))
-    values = restore_numbers(fitted.codec.decode(tokens, seed=seed.child("decode")), fixed, fitted.codec)
+    tokens = fill(fitted.codec.clamp(fixed))
+    values = fitted.codec.decode(tokens, seed=seed.child("decode"), fixed=fixed)
     return assemble(values, fitted.schema, n=n, seed=seed, backend=fitted.backend)
 
 

@@ -9,20 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 
+from synthgen.generators.bins import BINS, fit_bins
 from synthgen.generators.levels import MISSING, RARE, Folded, LevelColumn, patients_in, patients_per
 from synthgen.rng import Seed
 
 HIDDEN = -1  # in token arrays: not known
 FEW = 64  # a number with at most so many values has one token per value
-BINS, SUB_BINS = 64, 32
-ROWS_PER_BIN, ROWS_PER_SUB_BIN = 60, 16  # small tables get fewer bins: a network would learn them by heart
-FEWEST_SUB_BINS = 8  # a bin that has rows for fewer is not divided
-ROWS_PER_PIECE = 12  # of the shape inside a bin, which is drawn and never learned from other columns
 
 
 def threshold(seed: Seed, name: str) -> int:
@@ -63,38 +60,58 @@ class NumberColumn:
     piece_share: np.ndarray  # (pieces,) of the rows of its sub-bin
     folded: Folded
     ties: tuple[str, ...] = ()  # columns before this one that it often equals: one token each, between spikes and bins
+    apart: tuple[float, ...] = ()  # values that no bin gives
 
     @classmethod
-    def fit(cls, name: str, values: np.ndarray, patients: np.ndarray, *, k: int, decimals: int | None) -> Self:
-        """Learn spikes, bins and heaped values. Shape: values (rows,) float with NaN, patients (rows,) int."""
+    def fit(
+        cls,
+        name: str,
+        values: np.ndarray,
+        patients: np.ndarray,
+        *,
+        k: int,
+        decimals: int | None,
+        tokens: Literal["mixed", "values"] = "mixed",
+        apart: tuple[float, ...] = (),
+    ) -> Self:
+        """Learn spikes, bins and heaped values.
+
+        Args:
+            name: of the column.
+            values: NaN is missing. Shape: (rows,) float.
+            patients: Shape: (rows,) int.
+            k: patients that a value needs to be learned.
+            decimals: digits after the point.
+            tokens: with "values" there are no bins, but one token for each kept value.
+            apart: values that no bin may give, since rules speak of them; those that are kept are spikes.
+        """
         known = ~np.isnan(values)
         has_missing, x, patients = bool((~known).any()), values[known], patients[known]
         if patients_in(patients) < k:
             nothing = np.zeros(0)
-            folded, bins = Folded(k, 0, len(x)), _fit_bins(nothing, nothing, (0.0, 0.0), 0)
-            return cls(
-                name, decimals, 0.0, 0.0, True, spikes=nothing, spike_shares=nothing, folded=folded, ties=(), **bins
-            )
-        low, high = _kth_extremes(x, patients, k)
+            folded, bins = Folded(k, 0, len(x)), fit_bins(nothing, nothing, (0.0, 0.0), 0)
+            learned = {"spikes": nothing, "spike_shares": nothing, **bins}
+            return cls(name, decimals, 0.0, 0.0, True, folded=folded, ties=(), apart=apart, **learned)
+        low, high = kth_extremes(x, patients, k)
         clipped = np.clip(x, low, high)
         distinct, group = np.unique(clipped, return_inverse=True)
         support, rows = patients_per(group, patients, len(distinct)), np.bincount(group)
         kept = support >= k
-        spiky = kept if len(distinct) <= FEW else kept & (rows >= len(x) / BINS)
+        spiky = kept if len(distinct) <= FEW or tokens == "values" else kept & (rows >= len(x) / BINS)
+        spiky |= kept & np.isin(distinct, apart)
         rest = ~spiky[group]
-        if spiky.any() and patients_in(patients[rest]) < k:
+        if spiky.any() and (tokens == "values" or patients_in(patients[rest]) < k):
             moved = clipped.copy()
             moved[rest] = _nearest(distinct[spiky], clipped[rest])
             clipped, rest = moved, np.zeros(len(x), dtype=bool)
         spikes = distinct[spiky]
         spike_rows = np.bincount(np.searchsorted(spikes, clipped[~rest]), minlength=len(spikes))
         margin = 0.5 * 10.0**-decimals if decimals is not None else 0.0
-        bins = _fit_bins(clipped[rest], distinct[kept], (low - margin, high + margin), len(x))
+        bins = fit_bins(clipped[rest], distinct[kept], (low - margin, high + margin), len(x))
         folded = Folded(k, 0, int((clipped != x).sum()))
         shares = np.round(spike_rows / len(x), 6)
-        return cls(
-            name, decimals, low, high, has_missing, spikes=spikes, spike_shares=shares, folded=folded, ties=(), **bins
-        )
+        learned = {"spikes": spikes, "spike_shares": shares, **bins}
+        return cls(name, decimals, low, high, has_missing, folded=folded, ties=(), apart=apart, **learned)
 
     @property
     def bins(self) -> int:
@@ -153,10 +170,14 @@ class NumberColumn:
         return tokens
 
     def unlearned(self, values: np.ndarray) -> np.ndarray:
-        """Which numbers lie beyond the learned bounds, or are none of a yes/no column. Shape: (rows,) -> boolean."""
+        """Which numbers lie beyond the learned bounds, are none of a yes/no column, or are named by rules but too rare.
+
+        Shape: (rows,) -> boolean.
+        """
         if self.decimals == 0 and not self.bins and len(self.spikes) <= 2:
             return ~np.isnan(values) & ~np.isin(values, self.spikes)
-        return (values < self.low) | (values > self.high)
+        named = np.isin(values, self.apart) & ~np.isin(values, self.spikes)
+        return (values < self.low) | (values > self.high) | named
 
     def decode(self, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Shape: (rows, 1 or 2) -> (rows,) float with NaN, which ties are too as long as nobody resolves them."""
@@ -171,8 +192,27 @@ class NumberColumn:
             part, low, high = u[1, binned], self.piece_low[piece], self.piece_high[piece]
             drawn = np.where(low == high, low, low * (1 - part) + high * part)
             rounded = drawn if self.decimals is None else np.round(drawn, self.decimals)
-            values[binned] = np.clip(rounded, self.low, self.high)
+            values[binned] = self._moved(np.clip(rounded, self.low, self.high))
         return values
+
+    def _moved(self, values: np.ndarray) -> np.ndarray:
+        """Values of bins, those that stay apart replaced by the nearest that need not. Shape: (rows,) -> (rows,)."""
+        for wrong in self.apart:
+            here = values == wrong
+            if here.any():
+                values[here] = self._beside(wrong)
+        return values
+
+    def _beside(self, value: float) -> float:
+        """The nearest value in range that may come out of a bin; out of range where all in range are kept apart."""
+        steps = np.repeat(np.arange(1, len(self.apart) + 2), 2) * np.tile([1, -1], len(self.apart) + 1)
+        if self.decimals is None:
+            near = value + steps * np.spacing(max(abs(value), 1e-300))
+        else:
+            near = np.round(value + steps * 10.0**-self.decimals, self.decimals)
+        free = near[~np.isin(near, self.apart)]
+        inside = free[(free >= self.low) & (free <= self.high)]
+        return float(inside[0] if len(inside) else free[0])
 
     def _sub_bin(self, tokens: np.ndarray) -> np.ndarray:
         """Number of the sub-bin of each row of bin tokens; a fine token that its bin lacks counts as the nearest."""
@@ -248,12 +288,13 @@ def column_from_json(data: Mapping[str, Any]) -> Column:
     if data["type"] == "levels":
         return LevelColumn(**{**body, "levels": tuple(body["levels"]), "shares": tuple(body["shares"])})
     body["ties"] = tuple(body["ties"])
+    body["apart"] = tuple(body["apart"])
     for key in _ARRAYS:
         body[key] = np.asarray(body[key], dtype=np.int64 if key in _WHOLE else float)
     return NumberColumn(**body)
 
 
-def _kth_extremes(x: np.ndarray, patients: np.ndarray, k: int) -> tuple[float, float]:
+def kth_extremes(x: np.ndarray, patients: np.ndarray, k: int) -> tuple[float, float]:
     """The k-th smallest of the patients' minima and the k-th largest of their maxima.
 
     With fewer than 2k patients these would cross and reveal what they should hide: then both are the median.
@@ -278,52 +319,6 @@ def _nearest(sorted_values: np.ndarray, x: np.ndarray) -> np.ndarray:
     return sorted_values[_nearest_index(sorted_values, x)]
 
 
-def _cuts(ordered: np.ndarray, parts: int) -> np.ndarray:
-    """Values midway between neighbours that cut an ascending sample into about equal parts; no tie is cut.
-
-    Shape: (rows,) -> (at most parts - 1,) ascending.
-    """
-    starts = np.unique(ordered[(np.arange(1, parts) * len(ordered)) // parts])
-    starts = starts[starts > ordered[0]] if len(ordered) else starts
-    before = ordered[np.searchsorted(ordered, starts, side="left") - 1]
-    return before / 2 + starts / 2
-
-
-def _fit_bins(x: np.ndarray, kept: np.ndarray, outer: tuple[float, float], rows: int) -> dict[str, np.ndarray]:
-    """Edges, bins, shares and pieces of the values that are no spikes (see the fields of `NumberColumn`)."""
-    if not len(x):
-        return {name: np.zeros(0, dtype=np.int64 if name in _WHOLE else float) for name in _ARRAYS[2:]}
-    ordered = np.sort(x)
-    coarse = _cuts(ordered, int(np.clip(len(x) // ROWS_PER_BIN, 1, BINS)))
-    parts, first = [np.array([outer[0]])], []
-    for part in np.split(ordered, np.searchsorted(ordered, coarse)):
-        first.append(sum(map(len, parts)) - 1)
-        wanted = min(len(part) // ROWS_PER_SUB_BIN, SUB_BINS)
-        inner = _cuts(part, wanted if wanted >= FEWEST_SUB_BINS else 1)
-        parts += [inner, coarse[len(first) - 1 : len(first)]]
-    edges = np.concatenate([*parts, [outer[1]]])
-    sub = np.searchsorted(edges[1:-1], ordered, side="right")
-    shares = np.round(np.bincount(sub, minlength=len(edges) - 1) / rows, 6)
-    return {"edges": edges, "first": np.array(first), "shares": shares, **_pieces(ordered, sub, kept, edges)}
-
-
-def _pieces(ordered: np.ndarray, sub: np.ndarray, kept: np.ndarray, edges: np.ndarray) -> dict[str, np.ndarray]:
-    """Heaped values and the uniform rest of each sub-bin, with their shares of it."""
-    heaped = np.isin(ordered, kept)
-    values, start, count = np.unique(ordered[heaped], return_index=True, return_counts=True)
-    rest = ordered[~heaped]
-    ends = np.union1d(edges, _cuts(rest, len(rest) // ROWS_PER_PIECE))
-    loose = np.bincount(np.searchsorted(ends[1:-1], rest, side="right"), minlength=len(ends) - 1)
-    spread = np.flatnonzero(loose)
-    bin_ = np.concatenate([sub[heaped][start], np.searchsorted(edges[1:-1], ends[spread], side="right")])
-    low, high = np.concatenate([values, ends[spread]]), np.concatenate([values, ends[spread + 1]])
-    mass = np.concatenate([count, loose[spread]])
-    share = np.round(mass / np.bincount(bin_, weights=mass)[bin_], 6)
-    order = np.lexsort((low, bin_))
-    names = ("piece_bin", "piece_low", "piece_high", "piece_share")
-    return dict(zip(names, (column[order] for column in (bin_, low, high, share)), strict=True))
-
-
 __all__ = [
     "HIDDEN",
     "MISSING",
@@ -334,5 +329,6 @@ __all__ = [
     "NumberColumn",
     "column_from_json",
     "column_to_json",
+    "kth_extremes",
     "threshold",
 ]

@@ -5,5 +5,6 @@ from __future__ import annotations
 from synthgen.testing.checks import check_check
 from synthgen.testing.generators import check_generator
 from synthgen.testing.invented import EXTREME, RARE_LEVEL, invented_cohort
+from synthgen.testing.ruled import ruled_cohort
 
-__all__ = ["EXTREME", "RARE_LEVEL", "check_check", "check_generator", "invented_cohort"]
+__all__ = ["EXTREME", "RARE_LEVEL", "check_check", "check_generator", "invented_cohort", "ruled_cohort"]
