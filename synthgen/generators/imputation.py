@@ -125,7 +125,7 @@ def _tokens(codec: TableCodec, known: pd.DataFrame) -> np.ndarray:
 def _blind(column: Column) -> bool:
     """Whether no token stands for values that were not learned: no rare level was seen, or it is a yes/no column."""
     if isinstance(column, LevelColumn):
-        return not column.folded.rows
+        return column.folded.rows == column.folded.backed_off  # codes that backed off were not seen as rare
     return not column.bins and len(column.spikes) <= 2
 
 
