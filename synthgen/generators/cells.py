@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from synthgen.errors import DataError
-from synthgen.frames import restored
+from synthgen.frames import dtype_name, restored
 from synthgen.infer import date_layout
 from synthgen.rules import level_text
 from synthgen.schema import NUMERIC, Column
@@ -34,6 +34,8 @@ def with_drawn(raw: pd.Series, known: pd.Series, drawn: pd.Series, column: Colum
     Raises:
         DataError: the column's type cannot hold the values.
     """
+    if "dictionary" in str(raw.dtype):  # pandas cannot set a cell of Arrow's; as a category it keeps its order
+        raw = pd.Series(raw.array.__arrow_array__().to_pandas().array, index=raw.index)
     gaps, drawn, result = np.flatnonzero(known.isna()), drawn.reset_index(drop=True), raw.copy()
     if len(gaps) == len(raw) and _says_nothing(raw.dtype, column):
         return restored(drawn, column).set_axis(raw.index)
@@ -46,7 +48,7 @@ def with_drawn(raw: pd.Series, known: pd.Series, drawn: pd.Series, column: Colum
                     [cell for cell in dict.fromkeys(cells) if cell not in raw.cat.categories]
                 )
         else:
-            cells = restored(drawn, replace(column, dtype=str(raw.dtype))).array
+            cells = restored(drawn, replace(column, dtype=dtype_name(raw.dtype))).array
         result.iloc[gaps] = cells
     except (TypeError, ValueError, ArithmeticError) as error:
         raise DataError(

@@ -222,8 +222,8 @@ def test_given_shifts_each_row_as_in_train(diffusion, cohort):
         truth = (cohort.table["b"] == "yes")[cohort.table["a"] == a].mean()
         assert abs((made["b"] == "yes")[given["a"] == a].mean() - truth) < 0.05
         assert ((made["c"] == "up") == (given["a"] == 1))[given["a"] == a].mean() > 0.98
-    assert made["x"].isna()[given["g"] == 1].mean() > 0.98
-    assert made["x"].isna()[given["g"] == 0].mean() < 0.02
+    assert made["x"].isna()[given["g"] == 1].mean() > 0.95
+    assert made["x"].isna()[given["g"] == 0].mean() < 0.05
 
 
 # --- imputation: what is drawn
