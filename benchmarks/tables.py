@@ -1,6 +1,6 @@
 """How good is each table generator, beside the real holdout and on one machine? Prints a table.
 
-    python benchmarks/tables.py --data adult --seconds 300 --generators diffusion,copula,independent --seeds 1
+    python benchmarks/tables.py --data all --seconds 300 --generators diffusion,copula --seeds 1,2,3 --record
 
 Every row is one fit and one sample of as many rows as train. The row "holdout" puts the real holdout in place of the
 synthetic table: the floor of sampling noise; its TSTR (AUC on the holdout of a model trained on the table) is that
@@ -21,6 +21,7 @@ import argparse
 import itertools
 import os
 import platform
+import re
 import resource
 import sys
 import time
@@ -46,6 +47,7 @@ HERE = Path(__file__).resolve().parent
 TABLES = HERE.parent.parent / "shared" / "data" / "tables"
 RESULTS = HERE / "RESULTS.md"
 JUDGE_ROWS = 20_000
+TRAINED = ("diffusion", "gan")  # generators with a budget of seconds and a device
 TARGETS = {
     "adult": "income",
     "default": "default payment next month",
@@ -58,6 +60,7 @@ TARGETS = {
     "gbsg2": "event",
     "whas500": "event",
 }
+SUMMARY = ("adult", "default", "shoppers", "magic", "beijing", "diabetes130")
 PATIENT = {"diabetes130": "patient_nbr"}
 DROPPED = {
     "diabetes130": ["encounter_id"],
@@ -75,6 +78,7 @@ HEAD = (
     "shape err %",
     "TSTR",
     "copies p",
+    "membership AUC",
     "fit s",
     "rows/s",
     "MiB",
@@ -104,7 +108,7 @@ def load(name: str) -> Split:
         data = read(train, target=target)
         return Split(data, read(holdout, schema=data.schema), target)
     missing = {"na_values": "?", "keep_default_na": False} if name == "diabetes130" else {}
-    frame = pd.read_csv(TABLES / f"{name}.csv.gz", **missing)
+    frame = pd.read_csv(TABLES / f"{name}.csv.gz", low_memory=False, **missing)
     frame = frame.drop(columns=[c for c in DROPPED.get(name, []) if c in frame])
     data = read(frame, target=target, patient=PATIENT.get(name))
     if name in PATIENT or len(data) < 10_000:
@@ -251,14 +255,17 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1]) if known.sum() > 2 and a.std() > 0 and b.std() > 0 else 0.0
 
 
-def copies(split: Split, synthetic: TableData, seed: int) -> str:
-    """The copy check of synthgen on the same sample: its p-value."""
-    evidence = Evidence(split.train, split.holdout, synthetic, split.train.schema)
-    try:
-        measured = registry.create("checks", "copies.neighbor").run(evidence, seed=Seed(seed))
-    except (ImportError, SynthgenError) as error:
-        return type(error).__name__
-    return f"{measured.p_value:.3f}" if measured.p_value is not None else str(measured.statistic)
+def attacked(split: Split, synthetic: TableData, seed: int) -> tuple[str, str]:
+    """Two checks of synthgen on the same sample: p-value of the copy test, AUC of membership with its interval."""
+    evidence, found = Evidence(split.train, split.holdout, synthetic, split.train.schema), []
+    for name in ("copies.neighbor", "membership"):
+        try:
+            measured = registry.create("checks", name).run(evidence, seed=Seed(seed))
+        except (ImportError, SynthgenError) as error:
+            found.append(type(error).__name__)
+            continue
+        found.append(f"{measured.p_value:.3f}" if name == "copies.neighbor" else str(measured.statistic))
+    return found[0], found[1]
 
 
 def judge_row(
@@ -266,14 +273,14 @@ def judge_row(
 ) -> tuple[str, ...]:
     """One line of the table."""
     against_holdout = "-" if data is split.holdout else judge.detection(split.holdout, data, seed)
-    copied = "-" if data is split.holdout else copies(split, data, seed)
+    attacks = ("-", "-") if data is split.holdout else attacked(split, data, seed)
     figures = (
         judge.detection(split.train, data, seed),
         against_holdout,
         f"{judge.trend_error(data):.2f}",
         f"{judge.shape_error(data):.2f}",
         judge.utility(split.train if data is split.holdout else data, seed),
-        copied,
+        *attacks,
     )
     return (name, str(seed), *figures, *costs)
 
@@ -321,31 +328,68 @@ def machine() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="adult", choices=[*TARGETS, "actg175"])
+    parser.add_argument("--data", default="adult", help="one of the tables, or all: those of the summary")
     parser.add_argument("--seconds", type=float, default=300.0, help="training budget of each own generator")
     parser.add_argument("--generators", default="diffusion,copula,independent")
     parser.add_argument("--seeds", default="1", help="comma-separated")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="a setting of diffusion")
+    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="a setting of diffusion and gan")
     parser.add_argument("--record", action="store_true", help="write the table into RESULTS.md")
     arguments = parser.parse_args()
-    split = load(arguments.data)
+    names = SUMMARY if arguments.data == "all" else arguments.data.split(",")
+    tables = {}
+    for name in names:
+        if name not in (*TARGETS, "actg175"):
+            parser.error(f"no table {name!r}: {', '.join((*TARGETS, 'actg175'))}, or all")
+        rows, body = run_table(name, arguments)
+        tables[name] = rows
+        print(f"\n{name}, {arguments.seconds:.0f} s\n{body}", flush=True)
+        if arguments.record:
+            record(f"{name}, {arguments.seconds:.0f} s", body)
+    if len(tables) > 1:
+        print(f"\n{summary(tables)}")
+        if arguments.record:
+            record(f"Means over {', '.join(tables)}, {arguments.seconds:.0f} s", summary(tables))
+
+
+def run_table(name: str, arguments: argparse.Namespace) -> tuple[list[tuple[str, ...]], str]:
+    """Every generator and seed on one table: the rows, and the section of RESULTS.md."""
+    split = load(name)
     judge, rows = Judge(split), []
     extra = {key: float(v) if "." in v else int(v) for key, v in (item.split("=") for item in arguments.set)}
     for seed in map(int, arguments.seeds.split(",")):
         rows.append(judge_row(judge, split, "holdout (floor)", seed, split.holdout, ("-",) * 4))
-        for name in arguments.generators.split(","):
-            learned = (
-                {"max_seconds": arguments.seconds, "device": arguments.device, **extra} if name == "diffusion" else {}
-            )
-            rows.append(run_generator(judge, split, name, seed, learned))
-            print(markdown(rows), flush=True)
+        for generator in arguments.generators.split(","):
+            own = {"max_seconds": arguments.seconds, "device": arguments.device, **extra}
+            settings = own if generator in TRAINED else {}
+            rows.append(run_generator(judge, split, generator, seed, settings))
+            print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
     sizes = f"train {len(split.train):,} rows of {split.train.patient_count:,} patients, holdout {len(split.holdout):,}"
-    title = f"{arguments.data}, {arguments.seconds:.0f} s"
-    body = f"{sizes}, {len(judge.columns)} columns; device {arguments.device}. {machine()}.\n\n{markdown(rows)}"
-    print(f"\n{title}\n{body}")
-    if arguments.record:
-        record(title, body)
+    about = f"{sizes}, {len(judge.columns)} columns; device {arguments.device}. {machine()}."
+    return rows, f"{about}\n\n{markdown(rows)}"
+
+
+def summary(tables: dict[str, list[tuple[str, ...]]]) -> str:
+    """Means over tables and seeds, one line for each generator."""
+    lines = ["| generator | detection | vs holdout | trend err / floor | TSTR / real |", "|---|---|---|---|---|"]
+    generators = dict.fromkeys(row[0] for rows in tables.values() for row in rows if not row[0].startswith("holdout"))
+    for generator in generators:
+        found = []
+        for rows in tables.values():
+            floors = {row[1]: row for row in rows if row[0].startswith("holdout")}
+            for row in rows:
+                if row[0] == generator:
+                    floor = floors[row[1]]
+                    ratios = (_number(row[4]) / _number(floor[4]), _number(row[6]) / _number(floor[6]))
+                    found.append((_number(row[2]), _number(row[3]), *ratios))
+        lines.append(f"| {generator} | " + " | ".join(f"{mean:.3f}" for mean in np.mean(found, axis=0)) + " |")
+    return "\n".join(lines)
+
+
+def _number(cell: str) -> float:
+    """The figure at the start of a cell, after R2 where that is what it is; NaN where there is none."""
+    match = re.search(r"-?\d+\.\d+", cell)
+    return float(match.group()) if match else float("nan")
 
 
 if __name__ == "__main__":

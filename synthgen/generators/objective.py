@@ -17,7 +17,7 @@ from synthgen.generators.tabular import HIDDEN
 from synthgen.rng import Seed
 
 GROUPING_ROWS = 50_000  # at most, to see which places are related
-MOST_INFORMATION, MOST_CORRELATION = 0.005, 0.05  # of places that are drawn together: nats, and a correlation
+MOST_CORRELATION = 0.003  # squared, summed over the pairs of places that are drawn together
 EVALUATION_CELLS = 30_000  # tokens looked at in one evaluation, by repeating small validation slices
 
 
@@ -96,42 +96,25 @@ def marginals(tokens: Tensor, layout: Layout) -> dict[Stage, np.ndarray]:
 
 
 def groups(tokens: Tensor, layout: Layout) -> np.ndarray:
-    """Which places a sampler draws together, given all that is known: those that say next to nothing of each other.
+    """Which places a sampler draws together: fine ones whose sub-bins are hardly correlated, given all bins.
 
-    Coarse places by their mutual information, fine ones by the correlation of sub-bins inside their bins, each below a
-    limit for every pair of a group. Shape: tokens (rows, tokens) -> (tokens,) int64, the number of each place's group.
+    Coarse places are drawn one by one. Small mutual information would not do: given a third column two may depend on
+    each other strongly, as two drugs do when a therapy was changed.
+
+    Shape: tokens (rows, tokens) -> (tokens,) int64, the number of each place's group.
     """
-    values = tokens[:GROUPING_ROWS].cpu().numpy().astype(np.int64)
-    coarse, total = layout.coarse, len(layout.order)
-    related = np.zeros((total, total))
-    related[:coarse, :coarse] = _information(values[:, :coarse], layout.sizes[:coarse]) / MOST_INFORMATION
-    related[coarse:, coarse:] = np.abs(_correlations(values[:, coarse:])) / MOST_CORRELATION
-    found = np.full(total, -1, dtype=np.int64)
-    for stage in (range(coarse), range(coarse, total)):
-        members: list[list[int]] = []
-        for place in sorted(stage, key=lambda p: -related[p].sum()):
-            free = (group for group in members if related[place, group].max() < 1)
-            group = next(free, None)
-            if group is None:
-                members.append(group := [])
-            group.append(place)
-        for group in members:
-            found[group] = min(group)
-    return found
-
-
-def _information(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Mutual information of pairs in nats, less what chance gives unrelated places. Shape: -> (places, places)."""
-    rows, places = values.shape
-    found = np.zeros((places, places))
-    for a, b in itertools.combinations(range(places), 2):
-        joint = np.bincount(values[:, a] * sizes[b] + values[:, b], minlength=sizes[a] * sizes[b])
-        joint = joint.reshape(sizes[a], sizes[b]) / rows
-        of_a, of_b = joint.sum(1), joint.sum(0)
-        seen = joint > 0
-        information = (joint[seen] * np.log(joint[seen] / np.outer(of_a, of_b)[seen])).sum()
-        chance = (np.count_nonzero(of_a) - 1) * (np.count_nonzero(of_b) - 1) / (2 * rows)
-        found[a, b] = found[b, a] = information - chance
+    values, coarse = tokens[:GROUPING_ROWS].cpu().numpy().astype(np.int64), layout.coarse
+    related = _correlations(values[:, coarse:]) ** 2
+    members: list[list[int]] = []
+    for place in np.argsort(-related.sum(1), kind="stable").tolist():
+        together = ((group, np.ix_([*group, place], [*group, place])) for group in members)
+        group = next((group for group, pairs in together if related[pairs].sum() / 2 < MOST_CORRELATION), None)
+        if group is None:
+            members.append(group := [])
+        group.append(place)
+    found = np.arange(len(layout.order))
+    for group in members:
+        found[coarse + np.array(group)] = coarse + min(group)
     return found
 
 
