@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from synthgen.generators.copula import Copula as Copula
     from synthgen.generators.independent import Independent as Independent
     from synthgen.generators.table_diffusion import TableDiffusion as TableDiffusion
+    from synthgen.generators.table_gan import TableGan as TableGan
     from synthgen.io import read as read
     from synthgen.io import write as write
     from synthgen.policy import Policy as Policy
@@ -51,6 +52,7 @@ _HOME = {
     "SynthgenError": "errors",
     "TableData": "data",
     "TableDiffusion": "generators.table_diffusion",
+    "TableGan": "generators.table_gan",
     "TableSchema": "schema",
     "audit": "auditing",
     "datasets": "",
@@ -75,6 +77,7 @@ __all__ = [  # sorted, checked by a test against _HOME
     "SynthgenError",
     "TableData",
     "TableDiffusion",
+    "TableGan",
     "TableSchema",
     "audit",
     "datasets",

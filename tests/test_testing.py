@@ -19,6 +19,7 @@ from synthgen.testing import EXTREME, RARE_LEVEL, check_check, check_generator, 
 
 FAST = {
     "diffusion": {"max_steps": 30},
+    "gan": {"max_steps": 20},
     "sdv-ctgan": {"epochs": 1, "max_tries": 1},
     "sdv-tvae": {"epochs": 1, "max_tries": 1},
     "sdv-copula": {"max_tries": 1},

@@ -57,6 +57,7 @@ class Recipe:
     learning_rate: float = 3e-3
     warm_up: int = 200  # steps of rising learning rate, a tenth of the steps at most; then a cosine down to zero
     weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)  # of AdamW
     ema: float = 0.999  # decay of the averaged weights, less during the first steps
     evaluations: int = 40  # over the whole run, evenly; fewer where they would take a tenth of the time budget
     patience: int = 8  # evaluations without a better validation loss before stopping

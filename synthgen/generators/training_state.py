@@ -72,7 +72,7 @@ def fresh(network: nn.Module, recipe: Recipe, steps: int, interval: int) -> Stat
     """The state before the first step."""
     parameters = list(network.parameters())
     optimizer = torch.optim.AdamW(
-        parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99), fused=True
+        parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=recipe.betas, fused=True
     )
     ema, best = ([p.detach().clone() for p in parameters] for _ in range(2))
     network.train()
