@@ -17,6 +17,7 @@ QUICK = {
     "independent": {},
     "copula": {"sweeps": 3},
     "diffusion": {"max_steps": 6, "width": 32, "threads": 1, "pretraining_rows": 0},
+    "gan": {"max_steps": 6, "width": 32, "threads": 1},
 }
 N = 300
 

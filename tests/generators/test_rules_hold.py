@@ -12,6 +12,7 @@ from synthgen.generators.codec import TableCodec
 from synthgen.generators.copula import Copula
 from synthgen.generators.independent import Independent
 from synthgen.generators.table_diffusion import TableDiffusion
+from synthgen.generators.table_gan import TableGan
 from synthgen.rng import Seed
 from synthgen.rules import Combination, Implies, Order, violations
 from synthgen.schema import Column, TableSchema
@@ -52,6 +53,11 @@ def test_no_rule_is_broken_in_20_000_rows_though_real_rows_break_most(cohort, fi
     for column in cohort.schema.columns:
         if column.name not in ("menopausal", "pregnant", "pack_years"):  # the rules forbid what train has there
             assert abs(rows.table[column.name].isna().mean() - cohort.table[column.name].isna().mean()) < 0.04
+
+
+def test_the_gan_breaks_no_rule_either(cohort):
+    gan = TableGan(max_steps=20, width=32, threads=1).fit(cohort, seed=1)
+    assert broken(gan.sample(5_000, seed=2), cohort) == {}
 
 
 @pytest.mark.parametrize("generator", [Independent(), Copula()], ids=["independent", "copula"])
