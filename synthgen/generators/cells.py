@@ -24,7 +24,7 @@ def with_drawn(raw: pd.Series, known: pd.Series, drawn: pd.Series, column: Colum
     Args:
         raw: as the caller keeps it.
         known: the same in canonical form; its missing cells are the ones to fill.
-        drawn: a canonical value for each missing cell, in order.
+        drawn: a canonical value for each missing cell, in order; where it is missing, the cell stays as it is.
         column: what the column is.
 
     >>> raw = pd.Series(["yes", None, "no"], dtype=object)
@@ -39,6 +39,9 @@ def with_drawn(raw: pd.Series, known: pd.Series, drawn: pd.Series, column: Colum
     gaps, drawn, result = np.flatnonzero(known.isna()), drawn.reset_index(drop=True), raw.copy()
     if len(gaps) == len(raw) and _says_nothing(raw.dtype, column):
         return restored(drawn, column).set_axis(raw.index)
+    gaps, drawn = gaps[drawn.notna()], drawn[drawn.notna()].reset_index(drop=True)
+    if not len(gaps):
+        return result
     try:
         if isinstance(raw.dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(raw.dtype) or raw.dtype == object:
             present = known.notna().to_numpy()

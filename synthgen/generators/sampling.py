@@ -226,11 +226,14 @@ def _draw(
 
 
 def _with_rules(refused: Tensor, mask: Mask, rows: Tensor, places: list[int], drawn: Tensor) -> Tensor:
-    """What rules refuse too, beside the places of this draw that come first; nothing where they would refuse all.
+    """What rules refuse too, beside the places of this draw that come first; rules alone where nothing would be left.
+
+    So a cell that is to be imputed stays missing where a rule wants it so.
 
     Shape: refused (size,), drawn (rows, places and more) -> (rows, size).
     """
     seen = rows.clone() if places else rows
     seen[:, places] = drawn[:, : len(places)]
-    both = refused | ~mask(seen)
-    return torch.where(both.all(1, keepdim=True), refused, both)
+    by_rules = ~mask(seen)
+    both = refused | by_rules
+    return torch.where(both.all(1, keepdim=True), by_rules, both)

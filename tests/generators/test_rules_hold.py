@@ -139,6 +139,20 @@ def test_contradictory_conditions_are_refused_by_column_and_count(fitted, where,
     assert "O80" not in str(caught.value)
 
 
+def test_imputed_cells_break_no_rule_that_the_known_cells_of_their_row_keep(cohort, fitted):
+    whole = fitted.impute(cohort, seed=2).table
+    known = np.any(violations(cohort.schema.rules, cohort.table, train=cohort.table), axis=0)
+    for rule, flags in zip(
+        cohort.schema.rules, violations(cohort.schema.rules, whole, train=cohort.table), strict=True
+    ):
+        assert not (flags & ~known).any(), rule.columns
+    men = (cohort.table["sex"] == "M") & ~known
+    assert whole["menopausal"][men].isna().all()  # as a rule wants it
+    assert whole["systolic"].notna().all()
+    computed = {rule.derives for rule in cohort.schema.derivations}
+    assert all(whole[name].equals(cohort.table[name]) for name in computed)
+
+
 def test_a_later_date_that_is_fixed_takes_the_row_with_it(cohort, fitted):
     rows = fitted.sample(500, seed=6, where={"discharged": "2010-05-01 10:00"}).table
     stay = (pd.Timestamp("2010-05-01 10:00") - rows["admitted"].dropna()) / DAY
