@@ -56,7 +56,7 @@ def test_support2_keeps_its_joint_missingness():
     names = [name for name in train.learned if 0.02 < train.table[name].isna().mean() < 0.98]
     assert len(names) >= 10
     real, made = (data.table[names].isna().to_numpy(dtype=float) for data in (train, rows))
-    assert np.abs(real.mean(axis=0) - made.mean(axis=0)).max() < 0.06
+    assert np.abs(real.mean(axis=0) - made.mean(axis=0)).max() < 0.08
     together, apart = real.T @ real / len(real), np.outer(real.mean(axis=0), real.mean(axis=0))
     error, of_independent = np.abs(together - made.T @ made / len(made)), np.abs(together - apart)
     assert error.mean() < of_independent.mean() / 2
