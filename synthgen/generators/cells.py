@@ -24,11 +24,11 @@ def with_drawn(raw: pd.Series, known: pd.Series, drawn: pd.Series, column: Colum
     Args:
         raw: as the caller keeps it.
         known: the same in canonical form; its missing cells are the ones to fill.
-        drawn: a canonical value for each missing cell, in order; where it is missing, the cell stays as it is.
+        drawn: a canonical value for each row; where it is missing, so stays the cell.
         column: what the column is.
 
     >>> raw = pd.Series(["yes", None, "no"], dtype=object)
-    >>> with_drawn(raw, raw, pd.Series(["no"], dtype=object), Column("smoker", "categorical")).tolist()
+    >>> with_drawn(raw, raw, pd.Series(["no"] * 3, dtype=object), Column("smoker", "categorical")).tolist()
     ['yes', 'no', 'no']
 
     Raises:
@@ -36,12 +36,12 @@ def with_drawn(raw: pd.Series, known: pd.Series, drawn: pd.Series, column: Colum
     """
     if "dictionary" in str(raw.dtype):  # pandas cannot set a cell of Arrow's; as a category it keeps its order
         raw = pd.Series(raw.array.__arrow_array__().to_pandas().array, index=raw.index)
-    gaps, drawn, result = np.flatnonzero(known.isna()), drawn.reset_index(drop=True), raw.copy()
-    if len(gaps) == len(raw) and _says_nothing(raw.dtype, column):
-        return restored(drawn, column).set_axis(raw.index)
-    gaps, drawn = gaps[drawn.notna()], drawn[drawn.notna()].reset_index(drop=True)
+    if known.isna().all() and _says_nothing(raw.dtype, column):
+        return restored(drawn.reset_index(drop=True), column).set_axis(raw.index)
+    gaps, result = np.flatnonzero(known.isna().to_numpy() & drawn.notna().to_numpy()), raw.copy()
     if not len(gaps):
         return result
+    drawn = drawn.iloc[gaps].reset_index(drop=True)
     try:
         if isinstance(raw.dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(raw.dtype) or raw.dtype == object:
             present = known.notna().to_numpy()

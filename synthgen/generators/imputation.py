@@ -6,7 +6,7 @@ Usable by every generator that has a codec and can fill hidden tokens row by row
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,11 @@ from synthgen.generators.codec import TableCodec
 from synthgen.generators.conditions import has_values, require_learned
 from synthgen.generators.tokens import Column, LevelColumn
 from synthgen.infer import canonical_table
+from synthgen.schema import Column as SchemaColumn
+from synthgen.schema import TableSchema
 
 if TYPE_CHECKING:
     from synthgen.rng import Seed
-    from synthgen.schema import TableSchema
 
 log = logging.getLogger(__name__)
 
@@ -54,22 +55,32 @@ def impute(
     raw = raw.set_axis([str(name) for name in raw.columns], axis=1)
     known = _learned_part(codec, schema, raw)
     wanted = _wanted(codec, schema, known, columns)
-    gaps = known[wanted].isna()
-    rows = np.flatnonzero(gaps.any(axis=1))
-    tokens = _tokens(codec, known.iloc[rows])
+    rows = np.flatnonzero(known[wanted].isna().any(axis=1))
+    some = known.iloc[rows]
+    tokens = _tokens(codec, some)
     never_missing = np.isin(codec.owner, [codec.names.index(name) for name in wanted])
     made = []
     for number in range(draws or 1):
-        root, changed = seed.child("draw", str(number)), {}
+        root, complete = seed.child("draw", str(number)), known.copy()
         if len(rows):
-            filled, some = fill(tokens, never_missing, root), known.iloc[rows]
+            filled = fill(tokens, never_missing, root)
             drawn = codec.decode(filled, seed=root.child("decode"), fixed=some, free=some.isna())
-            for name in gaps.columns[gaps.any()]:
-                values = canonical_column(drawn[name], schema[name])[gaps[name].to_numpy()[rows]]
-                column = replace(schema[name], dtype=None) if isinstance(frame, TableData) else schema[name]
-                changed[name] = with_drawn(raw[name], known[name], values, column)
-        made.append(_completed(frame, changed))
+            for name in wanted:
+                values = canonical_column(drawn[name], schema[name]).set_axis(rows).reindex(range(len(known)))
+                complete[name] = known[name].where(known[name].notna(), values)
+        if columns is None:
+            complete = _with_derived(schema, raw, complete)
+        made.append(_completed(frame, raw, known, complete, schema))
     return made[0] if draws is None else made
+
+
+def _with_derived(schema: TableSchema, raw: pd.DataFrame, complete: pd.DataFrame) -> pd.DataFrame:
+    """Completed columns and, beside them, those that rules derive from them."""
+    for rule in schema.derivations:
+        if rule.derives in raw and set(rule.terms) <= set(complete):
+            values = canonical_column(rule.derived(complete), schema[rule.derives])
+            complete = complete.assign(**{rule.derives: values})
+    return complete
 
 
 def _learned_part(codec: TableCodec, schema: TableSchema, raw: pd.DataFrame) -> pd.DataFrame:
@@ -81,7 +92,7 @@ def _learned_part(codec: TableCodec, schema: TableSchema, raw: pd.DataFrame) -> 
     learned = tuple(schema[name] for name in codec.originals if name in set(names))
     if not learned or not len(raw):
         raise DataError(f"nothing to impute in {len(raw)} rows and {len(learned)} learned columns")
-    return canonical_table(raw, type(schema)(learned, missing=schema.missing), name="the frame")
+    return canonical_table(raw, TableSchema(learned, missing=schema.missing), name="the frame")
 
 
 def _wanted(codec: TableCodec, schema: TableSchema, known: pd.DataFrame, columns: Iterable[str] | None) -> list[str]:
@@ -129,7 +140,21 @@ def _blind(column: Column) -> bool:
     return not column.bins and len(column.spikes) <= 2
 
 
-def _completed(frame: Any, changed: Mapping[str, pd.Series]) -> Any:
+def _completed(frame: Any, raw: pd.DataFrame, known: pd.DataFrame, complete: pd.DataFrame, schema: TableSchema) -> Any:
+    """The caller's frame with the values of complete columns in its missing cells."""
+    changed = {}
+    for name in map(str, complete):
+        column = schema[name]
+        own = known[name] if name in known else _canonical(raw, column, schema)
+        if (own.isna() & complete[name].notna()).any():
+            stored = replace(column, dtype=None) if isinstance(frame, TableData) else column
+            changed[name] = with_drawn(raw[name], own, complete[name], stored)
     if isinstance(frame, TableData):
         return TableData(frame.table.assign(**changed), frame.schema, frame.backend)
     return with_columns(frame, changed)
+
+
+def _canonical(raw: pd.DataFrame, column: SchemaColumn, schema: TableSchema) -> pd.Series:
+    """A derived column of the frame as it is, in canonical form."""
+    described = TableSchema((column,), missing=schema.missing)
+    return canonical_table(raw, described, name="the frame")[column.name]

@@ -178,7 +178,8 @@ class TableDiffusion:
 
         The result holds your real patients: it is for analysis in the house, never for release. A draw is one of the
         values that a cell may have had, not the best guess; `draws` gives several for multiple imputation. Cells are
-        drawn as if they were missing at random. Known levels that were not learned count as rare ones.
+        drawn as if they were missing at random. Known levels that were not learned count as rare ones. Columns that a
+        rule derives are computed where their terms are there; a known one tells nothing about its terms.
 
         Args:
             frame: a pandas, polars or pyarrow table, or a `TableData`, with some or all columns of the training table.
