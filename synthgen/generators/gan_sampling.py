@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.gan_networks import Maker, Vocabulary
-from synthgen.generators.sampling import Mask, masks_of_rules
+from synthgen.generators.gan_networks import Maker
+from synthgen.generators.sampling import Mask, rule_masks
 from synthgen.generators.tabular import HIDDEN
 from synthgen.generators.tokens import MISSING
 from synthgen.protocols import Progress, Run
@@ -34,11 +34,12 @@ def sample_tokens(
     Shape: clamped (rows, tokens) in the codec's order, -1 where hidden -> (rows, tokens) without hidden ones;
     never_missing (tokens,) boolean: where a hidden token may not come out missing.
     """
-    layout, emittable = maker.layout, [mask.copy() for mask in codec.emittable]
-    for token in () if never_missing is None else np.flatnonzero(never_missing):
-        emittable[token][MISSING] = False
-    allowed = np.concatenate([emittable[token] for token in layout.order[: layout.coarse]])
-    emitted, ruled = torch.from_numpy(allowed).to(maker.bias.device), masks_of_rules(codec, layout)
+    layout, vocabulary = maker.layout, maker.vocabulary
+    emitted = torch.from_numpy(np.concatenate([codec.emittable[token] for token in layout.order[: layout.coarse]]))
+    if never_missing is not None:
+        told = torch.from_numpy(never_missing[layout.order[: layout.coarse]])
+        emitted[vocabulary.starts.cpu()[told] + MISSING] = False
+    emitted, ruled = emitted.to(maker.bias.device), rule_masks(codec, layout)
     filled = np.empty_like(clamped)
     for number, start in enumerate(range(0, len(clamped), _CHUNK)):
         rows = torch.from_numpy(clamped[start : start + _CHUNK][:, layout.order].astype(np.int64))
@@ -61,40 +62,44 @@ def fill_coarse(
 ) -> Tensor:
     """Draw the hidden tokens of each row in an order of its own, an equal part in each pass.
 
-    Places of which rules speak are drawn one after the other, so that each sees what the one before became.
+    Args:
+        maker: trained.
+        rows: (batch, tokens) coarse tokens, -1 where hidden.
+        passes: how many; as many as there are tokens at most.
+        generator: of everything random.
+        emitted: (values,) which values may be drawn; None: all.
+        ruled: for each place of which rules speak, what they allow there beside the other tokens of a row.
 
-    Shape: rows (batch, tokens) coarse tokens, -1 where hidden; emitted (values,) which values may be drawn
-    -> (batch, tokens) without hidden ones.
+    Shape: -> (batch, tokens) without hidden ones.
     """
-    hidden, device = rows == HIDDEN, rows.device
+    hidden, device, ruled = rows == HIDDEN, rows.device, ruled or {}
     order = torch.rand(rows.shape, generator=generator).to(device).masked_fill(~hidden, 2.0).argsort(1).argsort(1)
     passes = min(passes, rows.shape[1])
     for done in range(1, passes + 1):
         noise = torch.randn(len(rows), maker.noise, generator=generator).to(device)
         uniform = torch.rand(rows.shape, generator=generator).to(device)
         shares = maker.vocabulary.shares(maker(rows, noise))
-        drawn = maker.vocabulary.draw(shares if emitted is None else shares * emitted, uniform)
-        upto = torch.ceil(hidden.sum(1, keepdim=True) * done / passes)
-        chosen = (order < upto) & (rows == HIDDEN)
-        before = rows
-        rows = torch.where(chosen, drawn, rows)
-        rows[:, list(ruled or ())] = before[:, list(ruled or ())]
-        for place, mask in (ruled or {}).items():
-            values = _ruled(maker.vocabulary, shares, emitted, mask(rows), uniform, place)
-            rows[:, place] = torch.where(chosen[:, place], values, rows[:, place])
+        shares = shares if emitted is None else shares * emitted
+        now = (order < torch.ceil(hidden.sum(1, keepdim=True) * done / passes)) & (rows == HIDDEN)
+        apart = now.clone()
+        apart[:, list(ruled)] = False
+        rows = torch.where(apart, maker.vocabulary.draw(shares, uniform), rows)
+        for place, mask in ruled.items():
+            drawn = _under_rules(maker, shares, place, mask(rows), uniform[:, place : place + 1])
+            rows[:, place] = torch.where(now[:, place], drawn, rows[:, place])
     return rows
 
 
-def _ruled(
-    vocabulary: Vocabulary, shares: Tensor, emitted: Tensor | None, legal: Tensor, uniform: Tensor, place: int
-) -> Tensor:
-    """Draw one token among what rules allow beside the rest of its row. Shape: legal (rows, size) -> (rows,)."""
-    part = slice(int(vocabulary.starts[place]), int(vocabulary.ends[place]) + 1)
-    free = shares[:, part].double() * (1.0 if emitted is None else emitted[part])
-    kept = free * legal
-    ends = torch.where(kept.sum(1, keepdim=True) > 0, kept, free).cumsum(1)
-    target = uniform[:, place : place + 1] * ends[:, -1:]
-    return torch.searchsorted(ends, target, right=True)[:, 0].clamp(max=ends.shape[1] - 1)
+def _under_rules(maker: Maker, shares: Tensor, place: int, allowed: Tensor, uniform: Tensor) -> Tensor:
+    """Draw one token among what rules allow; among all values where they would refuse all.
+
+    Shape: shares (batch, values), allowed (batch, size), uniform (batch, 1) -> (batch,).
+    """
+    start = int(maker.vocabulary.starts[place])
+    own = shares[:, start : start + maker.vocabulary.sizes[place]].double()
+    kept = own * allowed
+    running = torch.where((kept > 0).any(1, keepdim=True), kept, own).cumsum(1)
+    return torch.searchsorted(running, uniform * running[:, -1:], right=True)[:, 0].clamp(max=running.shape[1] - 1)
 
 
 def _fine(maker: Maker, coarse: Tensor, fine: Tensor, generator: torch.Generator) -> Tensor:

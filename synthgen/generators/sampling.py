@@ -45,7 +45,7 @@ def sample_tokens(
     for token in () if never_missing is None else np.flatnonzero(never_missing):
         allowed[token][MISSING] = False  # of a fine token: beside a missing coarse one, where it is not drawn
     allowed = [allowed[token] for token in layout.order]
-    ruled = masks_of_rules(codec, layout)
+    ruled = rule_masks(codec, layout)
     filled = np.empty_like(clamped)
     chunk = int(np.clip(len(clamped) // CHUNKS, FEWEST, MOST))
     for number, start in enumerate(range(0, len(clamped), chunk)):
@@ -65,7 +65,7 @@ def _allowed(codec: TableCodec, token: int) -> Tensor:
     return torch.from_numpy((values > 0) & (values <= codec.fine_counts[token][:, None]))
 
 
-def masks_of_rules(codec: TableCodec, layout: Layout) -> dict[int, Mask]:
+def rule_masks(codec: TableCodec, layout: Layout) -> dict[int, Mask]:
     """For each place of which rules speak, what they allow there beside the other tokens of a row."""
     place = np.argsort(layout.order)
     places = {n: int(place[codec.tokens_of(n)[0]]) for component in codec.legal.components for n in component.names}

@@ -91,6 +91,9 @@ class TableGan:
     def fit(self, train: TableData, *, seed: int | Seed, run: Run | None = None) -> Self:
         """Learn from train; a slice of its patients is set aside to decide when to stop.
 
+        Ctrl-C ends the training at the next step, and the best weights so far are kept; a run with a stop function of
+        its own decides that itself.
+
         Raises:
             DataError: too few patients, or no column that can be learned.
             Interrupted: stopped to be resumed, or before anything was learned.
@@ -101,13 +104,11 @@ class TableGan:
         held = tabular.validation_rows(train, seed.child("validation"))
         players = settings._players(codec, seed.child("network"))
         maker, fingerprint = players.maker, train.fingerprint()
-        tokens = codec.encode(train, order=maker.layout.order).astype(np.int32)
+        tokens = codec.encode(train, order=maker.layout.order)
         maker.start_from(tokens[~held])
-        coarse = torch.from_numpy(np.ascontiguousarray(tokens[:, : maker.layout.coarse]))
+        coarse, is_held = torch.from_numpy(tokens[:, : maker.layout.coarse].copy()), torch.from_numpy(held)
         with keeping_the_best(run, log.warning) as run, training.threads(self.threads):
-            outcome = settings._train(
-                players, coarse[torch.from_numpy(~held)], coarse[torch.from_numpy(held)], fingerprint, seed, run
-            )
+            outcome = settings._train(players, coarse[~is_held], coarse[is_held], fingerprint, seed, run)
             training.require_learned(outcome)
         facts = {**outcome.to_json(), "network": settings._network_settings(), "validation_rows": int(held.sum())}
         facts["parameters"] = sum(p.numel() for p in players.parameters())
@@ -126,6 +127,8 @@ class TableGan:
         run: Run | None = None,
     ) -> TableData:
         """Draw n rows; the columns of `where`, `given` and `balance` are as they say, exactly and without rejection.
+
+        A fixed number acts on the other columns by its bin.
 
         Args:
             n: rows to draw.
@@ -155,11 +158,28 @@ class TableGan:
         draws: int | None = None,
         run: Run | None = None,
     ) -> Any:
-        """Draw the missing cells of a frame, given all that is known of their row (see `TableDiffusion.impute`).
+        """Draw the missing cells of a frame, each row's given all that is known of the row; nothing else changes.
+
+        The result holds your real patients: it is for analysis in the house, never for release. A draw is one of the
+        values that a cell may have had, not the best guess; `draws` gives several for multiple imputation. Cells are
+        drawn as if they were missing at random. Known levels that were not learned count as rare ones.
+
+        Args:
+            frame: a pandas, polars or pyarrow table, or a `TableData`, with some or all columns of the training table.
+            seed: equal seeds give equal draws.
+            columns: which columns to complete; None: every learned column. Other missing cells stay missing.
+            draws: None gives one frame; a number gives a list of that many.
+            run: told of progress.
 
         Raises:
             UsageError: not fitted, or a column that cannot be imputed.
             DataError: columns that the model does not know, or values that do not fit them.
+
+        >>> from synthgen.datasets import load
+        >>> cohort = load("actg175")
+        >>> whole = TableGan(max_steps=20).fit(cohort, seed=1).impute(cohort, seed=2, columns=["cd496"])
+        >>> int(cohort.table["cd496"].isna().sum()), int(whole.table["cd496"].isna().sum())
+        (797, 0)
         """
         fitted = tabular.state_of(self._fitted)
 
@@ -167,10 +187,6 @@ class TableGan:
             return self._filled(tokens, never_missing, root, run or Run())
 
         return impute(fitted.codec, fitted.schema, frame, fill, seed=Seed.of(seed), columns=columns, draws=draws)
-
-    def plot_training(self) -> Figure:
-        """Pair error over the steps, on the validation slice and on train, and the step whose weights were kept."""
-        return plot_training(self.facts)
 
     def parameter_count(self, train: TableData, *, seed: int | Seed) -> int:
         """How many parameters `fit` would train on this table, both networks together, without training."""
@@ -182,6 +198,10 @@ class TableGan:
     def facts(self) -> Mapping[str, Any]:
         """What the training did: steps, pair errors, notes, network size, and what value protection folded."""
         return tabular.state_of(self._fitted).facts
+
+    def plot_training(self) -> Figure:
+        """Pair errors over the steps, the step whose weights were kept, and how they part."""
+        return plot_training(self.facts)
 
     def save(self, folder: str | Path) -> None:
         """Write `manifest.json` and `weights.safetensors`: the maker, without the critic."""
@@ -207,7 +227,7 @@ class TableGan:
         return generator
 
     def _filled(self, tokens: np.ndarray, never_missing: np.ndarray | None, seed: Seed, run: Run) -> np.ndarray:
-        """Draw the hidden tokens. Shape: (rows, tokens) -> (rows, tokens)."""
+        """Shape: tokens (rows, tokens), HIDDEN where unknown -> the same, all known."""
         fitted = tabular.state_of(self._fitted)
         with training.threads(self.threads), torch.inference_mode():
             return sample_tokens(
@@ -261,7 +281,7 @@ class TableGan:
             recipe=self._recipe(len(tokens)),
             seed=seed.child("training"),
             run=run,
-            identity={"generator": self.name, "train": fingerprint, "settings": self._network_settings() | game},
+            identity={"generator": self.name, "data": fingerprint, **self._network_settings(), **game},
         )
 
     def _recipe(self, rows: int) -> training.Recipe:
