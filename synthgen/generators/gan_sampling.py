@@ -79,26 +79,26 @@ def fill_coarse(
         noise = torch.randn(len(rows), maker.noise, generator=generator).to(device)
         uniform = torch.rand(rows.shape, generator=generator).to(device)
         shares = maker.vocabulary.shares(maker(rows, noise))
-        shares = shares if emitted is None else shares * emitted
+        drawable = shares if emitted is None else shares * emitted
         now = (order < torch.ceil(hidden.sum(1, keepdim=True) * done / passes)) & (rows == HIDDEN)
         apart = now.clone()
         apart[:, list(ruled)] = False
-        rows = torch.where(apart, maker.vocabulary.draw(shares, uniform), rows)
+        rows = torch.where(apart, maker.vocabulary.draw(drawable, uniform), rows)
         for place, mask in ruled.items():
-            drawn = _under_rules(maker, shares, place, mask(rows), uniform[:, place : place + 1])
+            values = slice(int(maker.vocabulary.starts[place]), int(maker.vocabulary.ends[place]) + 1)
+            allowed, own = mask(rows), uniform[:, place : place + 1]
+            drawn = _under_rules(drawable[:, values], shares[:, values] * allowed, allowed, own)
             rows[:, place] = torch.where(now[:, place], drawn, rows[:, place])
     return rows
 
 
-def _under_rules(maker: Maker, shares: Tensor, place: int, allowed: Tensor, uniform: Tensor) -> Tensor:
-    """Draw one token among what rules allow; among all values where they would refuse all.
+def _under_rules(drawable: Tensor, legal: Tensor, allowed: Tensor, uniform: Tensor) -> Tensor:
+    """Draw one token among what rules allow of what is drawable; where nothing would be left, by the rules alone.
 
-    Shape: shares (batch, values), allowed (batch, size), uniform (batch, 1) -> (batch,).
+    Shape: drawable, legal and allowed (batch, size), uniform (batch, 1) -> (batch,).
     """
-    start = int(maker.vocabulary.starts[place])
-    own = shares[:, start : start + maker.vocabulary.sizes[place]].double()
-    kept = own * allowed
-    running = torch.where((kept > 0).any(1, keepdim=True), kept, own).cumsum(1)
+    both = drawable * allowed
+    running = torch.where((both > 0).any(1, keepdim=True), both, legal).double().cumsum(1)
     return torch.searchsorted(running, uniform * running[:, -1:], right=True)[:, 0].clamp(max=running.shape[1] - 1)
 
 

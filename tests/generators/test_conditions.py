@@ -17,6 +17,7 @@ from synthgen.generators.conditions import apportioned
 from synthgen.generators.copula import Copula
 from synthgen.generators.independent import Independent
 from synthgen.generators.table_diffusion import TableDiffusion
+from synthgen.generators.table_gan import TableGan
 from synthgen.registry import create, names
 from synthgen.rng import Seed
 from synthgen.rules import Formula
@@ -84,7 +85,12 @@ def independent(cohort) -> Independent:
     return Independent().fit(cohort, seed=1)
 
 
-@pytest.fixture(params=["diffusion", "copula", "independent"])
+@pytest.fixture(scope="module")
+def gan(cohort) -> TableGan:
+    return TableGan(max_steps=20, width=32, threads=1).fit(cohort, seed=1)
+
+
+@pytest.fixture(params=["diffusion", "gan", "copula", "independent"])
 def fitted(request):
     return request.getfixturevalue(request.param)
 

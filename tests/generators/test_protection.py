@@ -15,6 +15,7 @@ from synthgen.errors import Interrupted
 from synthgen.generators.copula import Copula
 from synthgen.generators.independent import Independent
 from synthgen.generators.table_diffusion import TableDiffusion
+from synthgen.generators.table_gan import TableGan
 from synthgen.protocols import Run
 from synthgen.report.datasheet import datasheet
 from synthgen.rng import Seed
@@ -82,7 +83,7 @@ def left_behind(generator, train, folder):
     def told(event):
         events.append(json.dumps({"stage": event.stage, "done": event.done, **event.metrics}))
 
-    if isinstance(generator, TableDiffusion):
+    if isinstance(generator, TableDiffusion | TableGan):
         asked = iter(range(1_000))
         with pytest.raises(Interrupted):
             generator.fit(train, seed=1, run=Run(folder / "stopped", stop=lambda: next(asked) > 20, progress=told))
@@ -100,7 +101,12 @@ def left_behind(generator, train, folder):
 
 @pytest.mark.parametrize(
     "generator",
-    [Independent(), Copula(), TableDiffusion(max_steps=40, width=32, threads=1, pretraining_rows=500)],
+    [
+        Independent(),
+        Copula(),
+        TableDiffusion(max_steps=40, width=32, threads=1, pretraining_rows=500),
+        TableGan(max_steps=40, width=32, passes=2, threads=1),
+    ],
     ids=lambda generator: generator.name,
 )
 def test_no_byte_tells_what_one_patient_alone_has(generator, planted, tmp_path, caplog):

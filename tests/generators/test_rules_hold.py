@@ -58,6 +58,12 @@ def test_no_rule_is_broken_in_20_000_rows_though_real_rows_break_most(cohort, fi
 def test_the_gan_breaks_no_rule_either(cohort):
     gan = TableGan(max_steps=20, width=32, threads=1).fit(cohort, seed=1)
     assert broken(gan.sample(5_000, seed=2), cohort) == {}
+    for where in ({"sex": "M"}, {"ward": "ward 3"}, {"menopausal": "yes"}, {"weight": 70.0, "height": 175}):
+        assert broken(gan.sample(400, seed=4, where=where), cohort) == {}
+    known = np.any(violations(cohort.schema.rules, cohort.table, train=cohort.table), axis=0)
+    whole = gan.impute(cohort, seed=2).table
+    assert not (np.any(violations(cohort.schema.rules, whole, train=cohort.table), axis=0) & ~known).any()
+    assert whole["menopausal"][(cohort.table["sex"] == "M") & ~known].isna().all()  # as a rule wants it
 
 
 @pytest.mark.parametrize("generator", [Independent(), Copula()], ids=["independent", "copula"])
