@@ -49,14 +49,13 @@ def test_what_is_missing_together_without_a_reason_comes_back_so(sampled):
 
 
 def test_support2_keeps_its_joint_missingness():
-    """Rates of 2,000 rows have a standard error of at most .011; a short training may miss as much again."""
+    """Within two points, and three standard errors of the rates of 4,000 rows, which are .008 at most."""
     train = read(shared_table("support2"), target="event").take(np.arange(3_000))
-    quick = TableDiffusion(max_steps=250, learning_rate=3e-3, dropout=0.0, pretraining_rows=0, threads=1)
-    rows = quick.fit(train, seed=1).sample(2_000, seed=2)
+    rows = TableDiffusion(max_steps=600, threads=1).fit(train, seed=1).sample(4_000, seed=2)
     names = [name for name in train.learned if 0.02 < train.table[name].isna().mean() < 0.98]
     assert len(names) >= 10
     real, made = (data.table[names].isna().to_numpy(dtype=float) for data in (train, rows))
-    assert np.abs(real.mean(axis=0) - made.mean(axis=0)).max() < 0.08
+    assert np.abs(real.mean(axis=0) - made.mean(axis=0)).max() < 0.044
     together, apart = real.T @ real / len(real), np.outer(real.mean(axis=0), real.mean(axis=0))
     error, of_independent = np.abs(together - made.T @ made / len(made)), np.abs(together - apart)
-    assert error.mean() < of_independent.mean() / 2
+    assert error.mean() < of_independent.mean() / 3
