@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from synthgen.cli import options
-from synthgen.cli.run import _make_parent
 from synthgen.errors import UsageError
 
 
@@ -51,7 +50,7 @@ def sample(
     loaded = load_generator(model, trust=trust)
     count = rows if rows is not None else len(known)  # type: ignore[arg-type]
     synthetic = loaded.sample(count, seed=seed, where=_fixed(where) or None, given=known, **_balanced(loaded, balance))
-    _make_parent(output)
+    options.make_parent(output)
     write(synthetic, output)
     options.say(f"{len(synthetic):,} rows: {output}. Not audited yet: see synthgen audit --help")
 
@@ -86,7 +85,7 @@ def impute(
     raw = read_raw(data, encoding=encoding)
     loaded: Any = load_generator(model)
     completed = loaded.impute(raw, seed=seed, columns=columns or None)
-    _make_parent(output)
+    options.make_parent(output)
     write(completed, output)
     options.say(f"{len(completed):,} rows: {output}. These are your real patients: never release them")
 

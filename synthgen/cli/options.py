@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from synthgen.errors import UsageError
+from synthgen.errors import EnvironmentProblem, UsageError
 from synthgen.interrupts import interruptible
 from synthgen.protocols import Progress, Run
 
@@ -194,6 +194,18 @@ def require_absent(path: Path, *, force: bool) -> None:
     """
     if path.exists() and not force:
         raise UsageError(f"{path.name!r} already exists: add --force to overwrite it, or choose another name")
+
+
+def make_parent(path: Path) -> None:
+    """Make the folder that an output goes into.
+
+    Raises:
+        EnvironmentProblem: it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot make the folder of {path.name!r}: {error.strerror}") from error
 
 
 def configure_logging() -> None:

@@ -257,20 +257,11 @@ def _say_unlearned(train: Any) -> None:
 def _write_text(path: Path, text: str) -> None:
     from synthgen.errors import EnvironmentProblem
 
-    _make_parent(path)
+    options.make_parent(path)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise EnvironmentProblem(f"cannot write {path.name!r}: {error.strerror}") from error
-
-
-def _make_parent(path: Path) -> None:
-    from synthgen.errors import EnvironmentProblem
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot make the folder of {path.name!r}: {error.strerror}") from error
 
 
 def _clear(path: Path, *, force: bool) -> None:

@@ -9,7 +9,7 @@ ROWS_PER_BIN, ROWS_PER_SUB_BIN = 60, 16  # small tables get fewer bins: a networ
 FEWEST_SUB_BINS = 8  # a bin that has rows for fewer is not divided
 ROWS_PER_PIECE = 12  # of the shape inside a bin, which is drawn and never learned from other columns
 _FIELDS = ("edges", "first", "shares", "piece_bin", "piece_low", "piece_high", "piece_share")
-_WHOLE = ("first", "piece_bin")
+WHOLE = ("first", "piece_bin")  # of the fields, those that hold whole numbers
 
 
 def _cuts(ordered: np.ndarray, parts: int) -> np.ndarray:
@@ -26,7 +26,7 @@ def _cuts(ordered: np.ndarray, parts: int) -> np.ndarray:
 def fit_bins(x: np.ndarray, kept: np.ndarray, outer: tuple[float, float], rows: int) -> dict[str, np.ndarray]:
     """Edges, bins, shares and pieces of the values that are no spikes (see the fields of `NumberColumn`)."""
     if not len(x):
-        return {name: np.zeros(0, dtype=np.int64 if name in _WHOLE else float) for name in _FIELDS}
+        return {name: np.zeros(0, dtype=np.int64 if name in WHOLE else float) for name in _FIELDS}
     ordered = np.sort(x)
     coarse = _cuts(ordered, int(np.clip(len(x) // ROWS_PER_BIN, 1, BINS)))
     parts, first = [np.array([outer[0]])], []

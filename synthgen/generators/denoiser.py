@@ -19,14 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.tabular import HIDDEN
-from synthgen.generators.tokens import NumberColumn
+from synthgen.generators.tokens import HIDDEN, NumberColumn
 
 Stage = Literal["coarse", "fine"]
 PERIODS = 8  # learned periodic features of each number
-SMOOTH_AT = 4  # from so many half waves over a column's bins on, smooth logits and embeddings of bins are held back
+SMOOTH_AT = 4  # half waves over a column's bins, from which on smooth logits are held back
 _EMBEDDED = 0.1  # scale of the embeddings of bins where logits are smooth: numbers speak through their features
-_CAP = 30.0
+_CAP = 30.0  # of logits
 _DENSE_CELLS = 4_000_000  # above this, sums over vocabularies are scattered and not multiplied
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.denoiser import Block, Layout
-from synthgen.generators.tabular import HIDDEN
+from synthgen.generators.tokens import HIDDEN
 
 _CAP = 15.0  # logits are softly limited, so that exp never overflows and needs no maximum
 _WAVES = (1.0, 2.0, 4.0)  # frequencies of the sines of a number's normal quantile

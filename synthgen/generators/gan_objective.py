@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from synthgen.generators.gan_networks import Players, Vocabulary
 from synthgen.generators.gan_sampling import fill_coarse
-from synthgen.generators.tabular import HIDDEN
+from synthgen.generators.tokens import HIDDEN
 from synthgen.rng import Seed
 
 EVALUATION_ROWS = 4_000  # made for one evaluation

@@ -11,8 +11,7 @@ from torch import Tensor
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.gan_networks import Maker
 from synthgen.generators.sampling import Mask, rule_masks
-from synthgen.generators.tabular import HIDDEN
-from synthgen.generators.tokens import MISSING
+from synthgen.generators.tokens import HIDDEN, MISSING
 from synthgen.protocols import Progress, Run
 from synthgen.rng import Seed
 

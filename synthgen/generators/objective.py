@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from synthgen.generators.denoiser import Layout, Stage, StageLoss, hide
-from synthgen.generators.tabular import HIDDEN
+from synthgen.generators.tokens import HIDDEN
 from synthgen.rng import Seed
 
 GROUPING_ROWS = 50_000  # at most, to see which places are related

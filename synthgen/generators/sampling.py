@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.denoiser import Denoiser, Layout, SmoothHead, soft_cap
-from synthgen.generators.tabular import HIDDEN
-from synthgen.generators.tokens import MISSING
+from synthgen.generators.tokens import HIDDEN, MISSING
 from synthgen.protocols import Progress, Run
 from synthgen.rng import Seed
 
@@ -202,9 +201,7 @@ def _draw(
     generator: torch.Generator,
 ) -> _Alike:
     """Draw the tokens of some places, in place, where they are hidden."""
-    uniform = torch.rand(
-        len(rows), len(places), generator=generator
-    )  # for all rows: conditions do not shift the stream
+    uniform = torch.rand(len(rows), len(places), generator=generator)  # all rows: conditions do not shift the stream
     hidden = rows[:, places] == HIDDEN
     if not hidden.any():
         return alike

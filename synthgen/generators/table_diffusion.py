@@ -23,7 +23,6 @@ from synthgen.generators.codec import TableCodec
 from synthgen.generators.conditions import Balance
 from synthgen.generators.copula import Copula
 from synthgen.generators.denoiser import Denoiser, Layout
-from synthgen.generators.imputation import impute
 from synthgen.generators.objective import Objective, groups, marginals
 from synthgen.generators.sampling import sample_tokens
 from synthgen.generators.tabular import Fitted
@@ -42,7 +41,6 @@ log = logging.getLogger(__name__)
 Phase = Literal["pretraining", "training"]
 
 _PRETRAINING_ROWS, _PRETRAINING_COLUMNS = 10_000, 150  # the correlations of more columns take the copula too long
-_TOLERANCE = 0.003  # at the end of the schedule weights sample better than the validation loss alone says
 _PRETRAINING_SHARE = 0.3  # of the time budget, or of the steps
 
 
@@ -73,8 +71,11 @@ class TableDiffusion:
     batch: int | None = None  # rows per step; None: 256 below 5,000 patients, else 512, or 4,096 on a GPU
     learning_rate: float | None = None  # peak of the schedule; None: 2e-4, 2e-3 or 3e-3, as for the width
     weight_decay: float | None = None  # None: 0.1 below 20,000 patients, else 0.01
-    max_epochs: float | None = None  # that max_seconds buys at most; None: 50 from 5,000 patients on, 60 from 20,000
+    max_epochs: float | None = (
+        None  # that max_seconds buys at most; None: no limit below 5,000 patients, 50, or 60, as for the width
+    )
     patience: int = 8  # evaluations (of 40) without a better validation loss before stopping
+    tolerance: float | None = None  # later weights with this share more validation loss are kept; None: 0 or 0.003
     memorisation_gap: float | None = (
         None  # stop at this growth of validation/train loss; None: .01 to .1, as for the width
     )
@@ -158,12 +159,9 @@ class TableDiffusion:
         Raises:
             UsageError: not fitted, n below 1, or conditions that no row can meet.
         """
-        fitted, root = tabular.state_of(self._fitted), Seed.of(seed)
-
-        def fill(tokens: np.ndarray) -> np.ndarray:
-            return self._filled(tokens, None, root, run or Run())
-
-        return tabular.sample_rows(fitted, n, fill, seed=root, where=where, given=given, balance=balance)
+        return tabular.sample_rows(
+            self._fitted, n, self._filled, seed=seed, where=where, given=given, balance=balance, run=run
+        )
 
     def impute(
         self,
@@ -198,12 +196,7 @@ class TableDiffusion:
         >>> int(cohort.table["cd496"].isna().sum()), int(whole.table["cd496"].isna().sum())
         (797, 0)
         """
-        fitted = tabular.state_of(self._fitted)
-
-        def fill(tokens: np.ndarray, never_missing: np.ndarray, root: Seed) -> np.ndarray:
-            return self._filled(tokens, never_missing, root, run or Run())
-
-        return impute(fitted.codec, fitted.schema, frame, fill, seed=Seed.of(seed), columns=columns, draws=draws)
+        return tabular.impute_cells(self._fitted, frame, self._filled, seed=seed, columns=columns, draws=draws, run=run)
 
     def parameter_count(self, train: TableData, *, seed: int | Seed) -> int:
         """How many parameters `fit` would train on this table: for estimates, without training."""
@@ -241,11 +234,19 @@ class TableDiffusion:
         generator._fitted = fitted
         return generator
 
-    def _filled(self, tokens: np.ndarray, never_missing: np.ndarray | None, seed: Seed, run: Run) -> np.ndarray:
+    def _filled(
+        self, fitted: Fitted[Denoiser], tokens: np.ndarray, never_missing: np.ndarray | None, seed: Seed, run: Run
+    ) -> np.ndarray:
         """Shape: tokens (rows, tokens), HIDDEN where unknown -> the same, all known."""
-        fitted = tabular.state_of(self._fitted)
         with training.threads(self.threads), torch.inference_mode():
-            return sample_tokens(fitted.network, fitted.codec, tokens, seed=seed, run=run, never_missing=never_missing)
+            return sample_tokens(
+                fitted.network,
+                fitted.codec,
+                tokens,
+                seed=seed,
+                run=run,
+                never_missing=never_missing,
+            )
 
     def _resolved(self, patients: int, codec: TableCodec) -> TableDiffusion:
         """These settings with every None replaced by what suits the table and the device."""
@@ -263,6 +264,7 @@ class TableDiffusion:
             "batch": 256 if tier == 0 else 512 if device == "cpu" else 4_096,
             "weight_decay": (0.1, 0.1, 1e-2)[tier],
             "max_epochs": (None, 50.0, 60.0)[tier],
+            "tolerance": (0.0, 0.003, 0.003)[tier],  # annealed weights sample better than their loss alone says
             "pretraining_rows": _PRETRAINING_ROWS if tier == 0 and len(codec.names) <= _PRETRAINING_COLUMNS else 0,
         }
         pretrains = chosen["pretraining_rows"] if self.pretraining_rows is None else self.pretraining_rows
@@ -315,7 +317,7 @@ class TableDiffusion:
             learning_rate=3e-3 if first else self.learning_rate or 3e-3,
             weight_decay=1e-4 if first else self.weight_decay or 0.0,
             patience=self.patience,
-            tolerance=_TOLERANCE if self.max_epochs else 0.0,
+            tolerance=self.tolerance or 0.0,
             memorisation_gap=1e9 if first else self.memorisation_gap or 0.05,
             checkpoint_seconds=self.checkpoint_seconds,
         )

@@ -24,7 +24,6 @@ from synthgen.generators.conditions import Balance
 from synthgen.generators.gan_networks import Critic, Maker, Players
 from synthgen.generators.gan_objective import GanObjective
 from synthgen.generators.gan_sampling import sample_tokens
-from synthgen.generators.imputation import impute
 from synthgen.generators.tabular import Fitted
 from synthgen.generators.training_plot import plot_training
 from synthgen.interrupts import keeping_the_best
@@ -143,12 +142,9 @@ class TableGan:
         Raises:
             UsageError: not fitted, n below 1, or conditions that no row can meet.
         """
-        fitted, root = tabular.state_of(self._fitted), Seed.of(seed)
-
-        def fill(tokens: np.ndarray) -> np.ndarray:
-            return self._filled(tokens, None, root, run or Run())
-
-        return tabular.sample_rows(fitted, n, fill, seed=root, where=where, given=given, balance=balance)
+        return tabular.sample_rows(
+            self._fitted, n, self._filled, seed=seed, where=where, given=given, balance=balance, run=run
+        )
 
     def impute(
         self,
@@ -159,18 +155,7 @@ class TableGan:
         draws: int | None = None,
         run: Run | None = None,
     ) -> Any:
-        """Draw the missing cells of a frame, each row's given all that is known of the row; nothing else changes.
-
-        The result holds your real patients: it is for analysis in the house, never for release. A draw is one of the
-        values that a cell may have had, not the best guess; `draws` gives several for multiple imputation. Cells are
-        drawn as if they were missing at random. Known levels that were not learned count as rare ones.
-
-        Args:
-            frame: a pandas, polars or pyarrow table, or a `TableData`, with some or all columns of the training table.
-            seed: equal seeds give equal draws.
-            columns: which columns to complete; None: every learned column. Other missing cells stay missing.
-            draws: None gives one frame; a number gives a list of that many.
-            run: told of progress.
+        """Draw the missing cells of a frame, each row's given all that is known of it (see `TableDiffusion.impute`).
 
         Raises:
             UsageError: not fitted, or a column that cannot be imputed.
@@ -182,12 +167,7 @@ class TableGan:
         >>> int(cohort.table["cd496"].isna().sum()), int(whole.table["cd496"].isna().sum())
         (797, 0)
         """
-        fitted = tabular.state_of(self._fitted)
-
-        def fill(tokens: np.ndarray, never_missing: np.ndarray, root: Seed) -> np.ndarray:
-            return self._filled(tokens, never_missing, root, run or Run())
-
-        return impute(fitted.codec, fitted.schema, frame, fill, seed=Seed.of(seed), columns=columns, draws=draws)
+        return tabular.impute_cells(self._fitted, frame, self._filled, seed=seed, columns=columns, draws=draws, run=run)
 
     def parameter_count(self, train: TableData, *, seed: int | Seed) -> int:
         """How many parameters `fit` would train on this table, both networks together, without training."""
@@ -227,9 +207,10 @@ class TableGan:
         generator._fitted = fitted
         return generator
 
-    def _filled(self, tokens: np.ndarray, never_missing: np.ndarray | None, seed: Seed, run: Run) -> np.ndarray:
+    def _filled(
+        self, fitted: Fitted[Maker], tokens: np.ndarray, never_missing: np.ndarray | None, seed: Seed, run: Run
+    ) -> np.ndarray:
         """Shape: tokens (rows, tokens), HIDDEN where unknown -> the same, all known."""
-        fitted = tabular.state_of(self._fitted)
         with training.threads(self.threads), torch.inference_mode():
             return sample_tokens(
                 fitted.network,

@@ -7,7 +7,7 @@ a `Fitted`; its `sample` gives `sample_rows` a function that fills hidden tokens
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -21,8 +21,9 @@ from synthgen.errors import DataError, UsageError
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.conditions import Balance, conditions
+from synthgen.generators.imputation import impute
 from synthgen.generators.team import team
-from synthgen.generators.tokens import HIDDEN as HIDDEN
+from synthgen.protocols import Run
 from synthgen.rng import Seed
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ FEW_PATIENTS = 50
 _VALIDATION_ROWS = 2_000  # at most; and a tenth of the patients at most
 
 N = TypeVar("N", bound=nn.Module)
-Filler = Callable[[np.ndarray], np.ndarray]  # tokens (rows, tokens), HIDDEN where unknown -> the same, all known
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,10 @@ class Fitted(Generic[N]):
     seed: Seed
     fingerprint: str
     facts: Mapping[str, Any]
+
+
+# Fills tokens (rows, tokens), HIDDEN where unknown; (tokens,) says which may not come out missing, None: all may.
+Filler = Callable[[Fitted[N], np.ndarray, np.ndarray | None, Seed, Run], np.ndarray]
 
 
 def as_table(train: Any, *, force: bool) -> TableData:
@@ -80,26 +84,52 @@ def validation_rows(train: TableData, seed: Seed) -> np.ndarray:
 
 
 def sample_rows(
-    fitted: Fitted[N],
+    fitted: Fitted[N] | None,
     n: int,
-    fill: Filler,
+    fill: Filler[N],
     *,
-    seed: Seed,
+    seed: int | Seed,
     where: Mapping[str, Any] | None,
     given: pd.DataFrame | None,
-    balance: Balance | None = None,
+    balance: Balance | None,
+    run: Run | None,
 ) -> TableData:
     """Fix what the conditions fix, fill the rest, and decode.
 
     Raises:
-        UsageError: n below 1, or conditions that no row can meet.
+        UsageError: not fitted, n below 1, or conditions that no row can meet.
     """
+    state, seed = state_of(fitted), Seed.of(seed)
     if n < 1:
         raise UsageError(f"cannot sample {n} rows")
-    fixed = conditions(fitted.codec, fitted.schema, n=n, seed=seed, where=where, given=given, balance=balance)
-    tokens = fill(fitted.codec.clamp(fixed))
-    values = fitted.codec.decode(tokens, seed=seed.child("decode"), fixed=fixed)
-    return assemble(values, fitted.schema, n=n, seed=seed, backend=fitted.backend)
+    fixed = conditions(state.codec, state.schema, n=n, seed=seed, where=where, given=given, balance=balance)
+    tokens = fill(state, state.codec.clamp(fixed), None, seed, run or Run())
+    values = state.codec.decode(tokens, seed=seed.child("decode"), fixed=fixed)
+    return assemble(values, state.schema, n=n, seed=seed, backend=state.backend)
+
+
+def impute_cells(
+    fitted: Fitted[N] | None,
+    frame: Any,
+    fill: Filler[N],
+    *,
+    seed: int | Seed,
+    columns: Sequence[str] | None,
+    draws: int | None,
+    run: Run | None,
+) -> Any:
+    """The frame with its missing cells filled: see `imputation`.
+
+    Raises:
+        UsageError: not fitted, or a column that cannot be imputed.
+        DataError: columns that the model does not know, or values that do not fit them.
+    """
+    state = state_of(fitted)
+
+    def gaps(tokens: np.ndarray, never_missing: np.ndarray, root: Seed) -> np.ndarray:
+        return fill(state, tokens, never_missing, root, run or Run())
+
+    return impute(state.codec, state.schema, frame, gaps, seed=Seed.of(seed), columns=columns, draws=draws)
 
 
 def save(folder: str | Path, generator: Any, fitted: Fitted[N]) -> None:

@@ -1,7 +1,7 @@
 """Which numbers often equal another column of their row, and how is that said in tokens?
 
-A bill that is paid in full, a value carried forward, a date of discharge on the day of admission: equality is a fact of
-its own that no distribution of values expresses. A tied number has the token "as column c" instead of a bin.
+A bill that is paid in full, a laboratory value carried forward: equality is a fact of its own that no distribution of
+values expresses. A tied number has the token "as column c" instead of a bin. Dates have differences instead (`chains`).
 """
 
 from __future__ import annotations
@@ -83,8 +83,7 @@ def untie(
     for number, name in enumerate(column.ties):
         here = tokens[:, 0] == column.first_tie + number
         source[here] = sources[name][here]
-    middles = (column.edges[:-1] + column.edges[1:]) / 2
-    other = rng.choice(middles, size=len(values), p=column.shares / column.shares.sum())
+    other = rng.choice(column.middles, size=len(values), p=column.shares / column.shares.sum())
     resolved = np.where(np.isnan(source), other, source)
     resolved = resolved if column.decimals is None else np.round(resolved, column.decimals)
     return np.where(found, resolved, values)

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import pandas as pd
 
-from synthgen.generators.bins import BINS, fit_bins
+from synthgen.generators.bins import BINS, WHOLE, fit_bins
 from synthgen.generators.levels import MISSING, RARE, Folded, LevelColumn, patients_in, patients_per
 from synthgen.rng import Seed
 
@@ -237,12 +237,12 @@ class NumberColumn:
 
         Shape: (coarse, fine + 1), with NaN for missing and for pairs that do not occur.
         """
-        return self._grid(self._middles, self.spikes)
+        return self._grid(self.middles, self.spikes)
 
     @cached_property
     def positions(self) -> np.ndarray:
         """Where each token pair stands in the distribution, in (0, 1). Shape: as `centres`."""
-        values = np.concatenate([self.spikes, self._middles])
+        values = np.concatenate([self.spikes, self.middles])
         shares = np.concatenate([self.spike_shares, self.shares]) + 1e-9
         order = np.argsort(values, kind="stable")
         middle = np.empty(len(values))
@@ -250,7 +250,8 @@ class NumberColumn:
         return self._grid(middle[len(self.spikes) :], middle[: len(self.spikes)])
 
     @cached_property
-    def _middles(self) -> np.ndarray:
+    def middles(self) -> np.ndarray:
+        """The middle of each sub-bin. Shape: (sub-bins of all bins,)."""
         return self.edges[:-1] / 2 + self.edges[1:] / 2
 
     def _grid(self, of_sub_bin: np.ndarray, of_spike: np.ndarray) -> np.ndarray:
@@ -267,7 +268,6 @@ class NumberColumn:
 
 Column = LevelColumn | NumberColumn
 _ARRAYS = ("spikes", "spike_shares", "edges", "first", "shares", "piece_bin", "piece_low", "piece_high", "piece_share")
-_WHOLE = ("first", "piece_bin")
 
 
 def column_to_json(column: Column) -> dict[str, Any]:
@@ -290,7 +290,7 @@ def column_from_json(data: Mapping[str, Any]) -> Column:
     body["ties"] = tuple(body["ties"])
     body["apart"] = tuple(body["apart"])
     for key in _ARRAYS:
-        body[key] = np.asarray(body[key], dtype=np.int64 if key in _WHOLE else float)
+        body[key] = np.asarray(body[key], dtype=np.int64 if key in WHOLE else float)
     return NumberColumn(**body)
 
 

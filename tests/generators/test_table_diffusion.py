@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from generator_cases import ODD, known_law
 
 from synthgen.data import TableData
 from synthgen.datasets import load
@@ -13,7 +14,7 @@ from synthgen.errors import DataError, Interrupted, UsageError
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.denoiser import Layout, StageLoss, hide
 from synthgen.generators.table_diffusion import TableDiffusion
-from synthgen.generators.tabular import HIDDEN
+from synthgen.generators.tokens import HIDDEN
 from synthgen.protocols import Generator, Run
 from synthgen.rng import Seed
 from synthgen.schema import Column, TableSchema
@@ -23,25 +24,7 @@ QUICK = {"max_steps": 60, "width": 32, "threads": 1}
 
 @pytest.fixture(scope="module")
 def law() -> TableData:
-    """2,000 rows: b follows a in 90 %; x is missing exactly in group g = 1; y is three times z."""
-    rng = Seed(5).numpy()
-    a = rng.random(2_000) < 0.5
-    b = np.where(rng.random(2_000) < 0.9, a, ~a)
-    g = rng.random(2_000) < 0.3
-    z = rng.normal(50, 10, 2_000).round(1)
-    table = pd.DataFrame(
-        {
-            "a": a.astype(float),
-            "b": np.where(b, "yes", "no").astype(object),
-            "g": g.astype(float),
-            "x": np.where(g, np.nan, rng.integers(0, 30, 2_000)),
-            "z": z,
-            "y": (3 * z).round(1),
-        }
-    )
-    kinds = ("boolean", "categorical", "boolean", "integer", "real", "real")
-    columns = (Column(n, k, decimals=1 if k == "real" else None) for n, k in zip(table, kinds, strict=True))
-    return TableData(table, TableSchema(tuple(columns)))
+    return known_law()
 
 
 @pytest.fixture(scope="module")
@@ -252,25 +235,7 @@ def test_few_patients_are_refused_unless_forced(law):
     assert len(TableDiffusion(**QUICK, force=True).fit(few, seed=1).sample(5, seed=1)) == 5
 
 
-def odd(columns: dict[str, tuple[str, list]]) -> TableData:
-    described = tuple(Column(name, kind) for name, (kind, _) in columns.items())
-    types = {"datetime": "datetime64[ns]", "categorical": object}
-    values = {name: pd.Series(cells, dtype=types.get(kind, float)) for name, (kind, cells) in columns.items()}
-    return TableData(pd.DataFrame(values), TableSchema(described))
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        odd({"c": ("categorical", ["a", "b"] * 40)}),
-        odd({"x": ("real", np.linspace(0, 1, 80).tolist())}),
-        odd({"x": ("real", [2.0] * 80), "m": ("categorical", [None] * 80), "n": ("real", [np.nan] * 80)}),
-        odd({"d": ("datetime", list(pd.date_range("2020-01-01", periods=80))), "b": ("boolean", [0.0, 1.0] * 40)}),
-        odd({f"c{i}": ("categorical", ["a", "b", None, "a"] * 20) for i in range(200)}),
-        odd({"c": ("categorical", [f"level {i}" for i in range(80)]), "b": ("boolean", [0.0, 1.0] * 40)}),
-    ],
-    ids=["level", "number", "empty", "date", "wide", "all-rare"],
-)
+@pytest.mark.parametrize("data", ODD.values(), ids=ODD)
 def test_odd_tables(data):
     rows = TableDiffusion(**{**QUICK, "max_steps": 4}).fit(data, seed=1).sample(30, seed=2)
     assert len(rows) == 30

@@ -158,6 +158,30 @@ def test_a_number_of_steps_is_never_cut(monkeypatch):
     assert Clock(monkeypatch, slower_from=10.0).fit(max_steps=400, max_seconds=1.0).steps == 400
 
 
+def test_a_time_budget_buys_at_most_so_many_passes():
+    _, outcome = fit(max_steps=None, max_seconds=60, max_epochs=3.0)
+    assert outcome.planned_steps == outcome.steps == 3 * (300 // 32)
+
+
+def test_weights_as_good_as_the_best_are_kept_from_the_end_of_the_schedule():
+    """The validation loss turns upwards a little after its minimum: only within the tolerance later weights count."""
+    losses = [1.0, 0.5, 0.501, 0.502, 0.6]
+
+    def kept(tolerance: float) -> Training:
+        told = iter(losses)
+
+        def scripted(_network: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.tensor(next(told)), torch.tensor(0.5)
+
+        recipe = Recipe(max_steps=40, evaluations=4, memorisation_gap=9.0, tolerance=tolerance, batch=32)
+        return train(linear(), loss, scripted, rows=300, recipe=recipe, seed=Seed(3))
+
+    assert (kept(0.0).best_step, kept(0.0).validation_loss) == (10, 0.5)
+    assert kept(0.01).best_step == 30
+    assert math.isclose(kept(0.01).validation_loss, 0.502, rel_tol=1e-6)
+    assert kept(0.003).best_step == 20  # measured from the lowest, not from the one that was kept last
+
+
 def test_memory_that_runs_out_halves_the_parts_of_a_batch(tmp_path, caplog):
     """As if the device held no more than nine rows: 32 go through as four times eight, with the same gradients."""
 
