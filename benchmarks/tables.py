@@ -1,11 +1,12 @@
 """How good is each table generator, beside the real holdout and on one machine? Prints a table.
 
-    python benchmarks/tables.py --data all --seconds 300 --generators diffusion,copula --seeds 1,2,3 --record
+    python benchmarks/tables.py --data all --generators diffusion,gan,copula,independent --seeds 1,2,3 --record
 
 Every row is one fit and one sample of as many rows as train. The row "holdout" puts the real holdout in place of the
 synthetic table: the floor of sampling noise; its TSTR (AUC on the holdout of a model trained on the table) is that
-of a model trained on real train. Intervals are DeLong's, of the predictions at hand. `--record` writes the table into
-RESULTS.md beside this file.
+of a model trained on real train. Intervals are DeLong's, of the predictions at hand. `--record` writes the rows into
+RESULTS.md beside this file, in place of those of the same generator and seed (all of them, where machine or versions
+are others), and the means over all recorded tables of the summary; so a long run can be done in parts.
 
 Detection score = 1 - (2 max(AUC, .5) - 1) of a cross-fitted XGBoost classifier, real against synthetic: at most 20,000
 rows a side, categories as ordinals by train frequency, numbers standardised by train, a missing indicator for each
@@ -84,6 +85,17 @@ HEAD = (
     "MiB",
     "steps",
 )
+SUMMARY_HEAD = (
+    "generator",
+    "detection",
+    "vs holdout",
+    "trend err / floor",
+    "TSTR / real",
+    "least copies p",
+    "largest membership AUC",
+    "tables (seeds)",
+)
+Row = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -268,9 +280,7 @@ def attacked(split: Split, synthetic: TableData, seed: int) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def judge_row(
-    judge: Judge, split: Split, name: str, seed: int, data: TableData, costs: tuple[str, ...]
-) -> tuple[str, ...]:
+def judge_row(judge: Judge, split: Split, name: str, seed: int, data: TableData, costs: tuple[str, ...]) -> Row:
     """One line of the table."""
     against_holdout = "-" if data is split.holdout else judge.detection(split.holdout, data, seed)
     attacks = ("-", "-") if data is split.holdout else attacked(split, data, seed)
@@ -285,7 +295,7 @@ def judge_row(
     return (name, str(seed), *figures, *costs)
 
 
-def run_generator(judge: Judge, split: Split, name: str, seed: int, settings: dict[str, object]) -> tuple[str, ...]:
+def run_generator(judge: Judge, split: Split, name: str, seed: int, settings: dict[str, object]) -> Row:
     """Fit, sample as many rows as train, judge."""
     generator = registry.create("generators", name, settings)
     started = time.monotonic()
@@ -302,7 +312,7 @@ def run_generator(judge: Judge, split: Split, name: str, seed: int, settings: di
     return judge_row(judge, split, name, seed, synthetic, costs)
 
 
-def markdown(rows: list[tuple[str, ...]]) -> str:
+def markdown(rows: list[Row]) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
@@ -315,6 +325,21 @@ def record(title: str, body: str) -> None:
     before, found, after = text.partition(head)
     rest = after[after.index("\n## ") + 1 :] if found and "\n## " in after else ""
     RESULTS.write_text(f"{before.rstrip()}\n\n{head}\n{body}\n" + (f"\n{rest}" if rest else ""), encoding="utf-8")
+
+
+def recorded(title: str) -> tuple[str, list[Row]]:
+    """A section of RESULTS.md: its first line, and the rows of its table; empty where there is none."""
+    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    lines = text.partition(f"## {title}\n")[2].partition("\n## ")[0].strip().splitlines()
+    table = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines if line.startswith("| ")]
+    return (lines[0] if lines else ""), [row for row in table if len(row) == len(HEAD) and row != HEAD]
+
+
+def merged(old: list[Row], new: list[Row]) -> list[Row]:
+    """The rows of both, new ones in place of old ones of the same generator and seed, generator by generator."""
+    rows = {row[:2]: row for row in [*old, *new]}
+    generators = list(dict.fromkeys(name for name, _ in rows))
+    return sorted(rows.values(), key=lambda row: (not row[0].startswith("holdout"), generators.index(row[0]), row[1]))
 
 
 def machine() -> str:
@@ -337,23 +362,25 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="write the table into RESULTS.md")
     arguments = parser.parse_args()
     names = SUMMARY if arguments.data == "all" else arguments.data.split(",")
-    tables = {}
     for name in names:
         if name not in (*TARGETS, "actg175"):
             parser.error(f"no table {name!r}: {', '.join((*TARGETS, 'actg175'))}, or all")
-        rows, body = run_table(name, arguments)
-        tables[name] = rows
-        print(f"\n{name}, {arguments.seconds:.0f} s\n{body}", flush=True)
+    tables, budget = {}, f"{arguments.seconds:.0f} s"
+    for name in names:
+        about, tables[name] = run_table(name, arguments)
+        print(f"\n{name}, {budget}\n{about}\n\n{markdown(tables[name])}", flush=True)
         if arguments.record:
-            record(f"{name}, {arguments.seconds:.0f} s", body)
+            before, old = recorded(f"{name}, {budget}")
+            rows = merged(old if before == about else [], tables[name])
+            record(f"{name}, {budget}", f"{about}\n\n{markdown(rows)}")
+            whole = {other: recorded(f"{other}, {budget}")[1] for other in SUMMARY}
+            record(f"Means, {budget}", summary({other: found for other, found in whole.items() if found}))
     if len(tables) > 1:
         print(f"\n{summary(tables)}")
-        if arguments.record:
-            record(f"Means over {', '.join(tables)}, {arguments.seconds:.0f} s", summary(tables))
 
 
-def run_table(name: str, arguments: argparse.Namespace) -> tuple[list[tuple[str, ...]], str]:
-    """Every generator and seed on one table: the rows, and the section of RESULTS.md."""
+def run_table(name: str, arguments: argparse.Namespace) -> tuple[str, list[Row]]:
+    """Every generator and seed on one table: what it was run on, and the rows."""
     split = load(name)
     judge, rows = Judge(split), []
     extra = {key: float(v) if "." in v else int(v) for key, v in (item.split("=") for item in arguments.set)}
@@ -362,28 +389,40 @@ def run_table(name: str, arguments: argparse.Namespace) -> tuple[list[tuple[str,
         for generator in arguments.generators.split(","):
             own = {"max_seconds": arguments.seconds, "device": arguments.device, **extra}
             settings = own if generator in TRAINED else {}
-            rows.append(run_generator(judge, split, generator, seed, settings))
+            found = run_generator(judge, split, generator, seed, settings)
+            label = f"{generator} ({', '.join(arguments.set)})" if arguments.set and settings else generator
+            rows.append((label, *found[1:]))
             print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
     sizes = f"train {len(split.train):,} rows of {split.train.patient_count:,} patients, holdout {len(split.holdout):,}"
-    about = f"{sizes}, {len(judge.columns)} columns; device {arguments.device}. {machine()}."
-    return rows, f"{about}\n\n{markdown(rows)}"
+    return f"{sizes}, {len(judge.columns)} columns; device {arguments.device}. {machine()}.", rows
 
 
-def summary(tables: dict[str, list[tuple[str, ...]]]) -> str:
-    """Means over tables and seeds, one line for each generator."""
-    lines = ["| generator | detection | vs holdout | trend err / floor | TSTR / real |", "|---|---|---|---|---|"]
-    generators = dict.fromkeys(row[0] for rows in tables.values() for row in rows if not row[0].startswith("holdout"))
-    for generator in generators:
-        found = []
-        for rows in tables.values():
-            floors = {row[1]: row for row in rows if row[0].startswith("holdout")}
-            for row in rows:
-                if row[0] == generator:
-                    floor = floors[row[1]]
-                    ratios = (_number(row[4]) / _number(floor[4]), _number(row[6]) / _number(floor[6]))
-                    found.append((_number(row[2]), _number(row[3]), *ratios))
-        lines.append(f"| {generator} | " + " | ".join(f"{mean:.3f}" for mean in np.mean(found, axis=0)) + " |")
+def summary(tables: dict[str, list[Row]]) -> str:
+    """Means over tables of means over seeds, and the worst of the two attacks, one line for each generator."""
+    lines = ["| " + " | ".join(SUMMARY_HEAD) + " |", "|" + "---|" * len(SUMMARY_HEAD)]
+    for generator in dict.fromkeys(row[0] for rows in tables.values() for row in rows if not is_floor(row)):
+        means, attacks, where = [], [], []
+        for name, rows in tables.items():
+            floors = {row[1]: row for row in rows if is_floor(row)}
+            mine = [row for row in rows if row[0] == generator]
+            if mine:
+                means.append(np.mean([_figures(row, floors[row[1]]) for row in mine], axis=0))
+                attacks += [(_number(row[7]), _number(row[8])) for row in mine]
+                where.append(f"{name} ({len(mine)})")
+        least, most = np.nanmin([a for a, _ in attacks]), np.nanmax([b for _, b in attacks])
+        figures = " | ".join(f"{mean:.3f}" for mean in np.mean(means, axis=0))
+        lines.append(f"| {generator} | {figures} | {least:.3f} | {most:.3f} | {', '.join(where)} |")
     return "\n".join(lines)
+
+
+def is_floor(row: Row) -> bool:
+    return row[0].startswith("holdout")
+
+
+def _figures(row: Row, floor: Row) -> tuple[float, ...]:
+    """Detection, the same against the holdout, trend error by the floor's, utility by that of real train."""
+    ratios = (_number(row[column]) / _number(floor[column]) for column in (4, 6))
+    return (_number(row[2]), _number(row[3]), *ratios)
 
 
 def _number(cell: str) -> float:

@@ -1,4 +1,4 @@
-"""How many steps fit into a time budget? Time a few and divide; later plan fewer where the machine got slower."""
+"""How many steps fit into a time budget? Time a few and divide; later plan anew where the machine's pace changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-TOLERANCE = 1.1  # of the budget: an overrun by less changes no plan
+TOLERANCE = 1.1  # of the budget: overrunning or leaving less changes no plan
 
 clock = time.monotonic
 
@@ -51,23 +51,31 @@ def affordable(
     return max(10, int(left / np.median(step_seconds))), evaluations
 
 
-def replanned(*, planned: int, done: int, seconds: float, pace: float, max_seconds: float) -> int:
-    """How many steps to take in all: fewer than planned where the budget would be overrun.
+def replanned(*, planned: int, done: int, most: int, seconds: float, pace: float, max_seconds: float) -> int:
+    """How many steps to take in all: fewer than planned where the budget would be overrun, more where it would be left.
+
+    More only in the first half, while the learning rate is still high.
 
     Args:
         planned: steps, so far.
         done: steps.
-        seconds: that these took.
+        most: steps, however much time is left.
+        seconds: that the steps done took.
         pace: seconds that a step takes lately, its share of an evaluation included.
         max_seconds: that all may take.
 
-    >>> replanned(planned=400, done=100, seconds=26.0, pace=0.25, max_seconds=100.0)
+    >>> replanned(planned=400, done=100, most=1_000, seconds=26.0, pace=0.25, max_seconds=100.0)
     400
-    >>> replanned(planned=400, done=100, seconds=50.0, pace=0.5, max_seconds=100.0)
+    >>> replanned(planned=400, done=100, most=1_000, seconds=50.0, pace=0.5, max_seconds=100.0)
     200
-    >>> replanned(planned=400, done=300, seconds=120.0, pace=0.4, max_seconds=100.0)
+    >>> replanned(planned=400, done=300, most=1_000, seconds=120.0, pace=0.4, max_seconds=100.0)
     300
+    >>> replanned(planned=400, done=100, most=1_000, seconds=20.0, pace=0.1, max_seconds=100.0)
+    900
     """
-    if seconds + pace * (planned - done) <= TOLERANCE * max_seconds:
-        return planned
-    return done + max(0, int((max_seconds - seconds) / pace))
+    expected = seconds + pace * (planned - done)
+    if expected > TOLERANCE * max_seconds:
+        return done + max(0, int((max_seconds - seconds) / pace))
+    if expected * TOLERANCE < max_seconds and 2 * done < planned < most:
+        return int(min(most, done + (max_seconds - seconds) / pace))
+    return planned

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ EvaluationLoss = Callable[
 class Recipe:
     """How long and how to train."""
 
-    max_seconds: float = 120.0  # turned into a number of steps by timing a few, lowered when the machine gets slower
+    max_seconds: float = 120.0  # turned into a number of steps by timing a few; planned anew when the pace changes
     max_steps: int | None = None  # a number of steps instead
     max_epochs: float | None = (
         None  # passes over the rows that a time budget buys at most: the rest would learn by heart
@@ -241,7 +242,7 @@ def _evaluate(state: State, evaluate: EvaluationLoss, recipe: Recipe, run: Run, 
 
 
 def _seconds_left(state: State) -> float:
-    """By the pace since the first evaluation in this process, after which the plan may have been cut."""
+    """By the pace since the first evaluation in this process, after which the plan may be another."""
     (state.seconds,) = team().agree(state.seconds)
     if state.marked is None:  # the steps before were slow: memory is allocated, kernels are compiled
         state.marked = (state.step, state.seconds)
@@ -249,7 +250,12 @@ def _seconds_left(state: State) -> float:
     step, seconds = state.marked
     pace = max(state.seconds - seconds, 1e-9) / (state.step - step)
     state.steps = budget.replanned(
-        planned=state.steps, done=state.step, seconds=state.seconds, pace=pace, max_seconds=state.max_seconds
+        planned=state.steps,
+        done=state.step,
+        most=state.most_steps,
+        seconds=state.seconds,
+        pace=pace,
+        max_seconds=state.max_seconds,
     )
     return pace * (state.steps - state.step)
 
@@ -287,13 +293,14 @@ def _started(
             evaluations=recipe.evaluations,
             now=lambda: team().agree(budget.clock())[0],
         )
-        if recipe.max_epochs is not None:
-            steps = min(steps, math.ceil(recipe.max_epochs * batches.per_epoch))
+        most = sys.maxsize if recipe.max_epochs is None else math.ceil(recipe.max_epochs * batches.per_epoch)
+        steps = min(steps, most)
         parts, max_seconds = trial.parts, recipe.max_seconds - (team().agree(budget.clock())[0] - began)
     else:
         steps, evaluations, parts, max_seconds = recipe.max_steps, recipe.evaluations, 1, math.inf
+        most = steps
     state = fresh(network, recipe, steps, max(min(10, steps), steps // evaluations))
-    state.parts, state.max_seconds = parts, max_seconds
+    state.parts, state.max_seconds, state.most_steps = parts, max_seconds, most
     _begin(state, evaluate)
     return state
 

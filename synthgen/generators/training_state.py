@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 STATE = "training.safetensors"
 _GROUPS = ("network", "ema", "best", "exp_avg", "exp_avg_sq")
-_COUNTS = ("steps", "interval", "step", "best_step", "waited", "parts", "first_steps")
+_COUNTS = ("steps", "interval", "step", "best_step", "waited", "parts", "first_steps", "most_steps")
 _FIGURES = (
     "lowest_loss",
     "best_loss",
@@ -59,7 +59,8 @@ class State:
     parts: int = 1  # in which a batch goes through: more once memory ran out
     seconds: float = 0.0  # that the steps and evaluations took so far
     max_seconds: float = math.inf  # that they may take
-    first_steps: int = 0  # planned before the machine got slower
+    first_steps: int = 0  # planned at first, before the pace changed
+    most_steps: int = 0  # that a plan may grow to
     marked: tuple[int, float] | None = None  # step and seconds from which on the pace is measured; in no checkpoint
     history: list[tuple[int, float, float]] = field(default_factory=list)
 
@@ -76,7 +77,7 @@ def fresh(network: nn.Module, recipe: Recipe, steps: int, interval: int) -> Stat
     )
     ema, best = ([p.detach().clone() for p in parameters] for _ in range(2))
     network.train()
-    return State(network, optimizer, ema, best, steps, interval, first_steps=steps)
+    return State(network, optimizer, ema, best, steps, interval, first_steps=steps, most_steps=steps)
 
 
 def copy_to(to: list[Any], source: list[Tensor]) -> None:

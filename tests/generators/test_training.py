@@ -112,14 +112,14 @@ def _step(folder) -> int:
 
 
 class Clock:
-    """A clock that only training moves: a step takes .1 s, and from `slower_from` on .3 s."""
+    """A clock that only training moves: a step takes .1 s, and .3 s from `slower_from` to `faster_from`."""
 
-    def __init__(self, monkeypatch, slower_from: float = math.inf) -> None:
-        self.seconds, self.slower_from, self.first_evaluation = 0.0, slower_from, 0.0
+    def __init__(self, monkeypatch, slower_from: float = math.inf, faster_from: float = math.inf) -> None:
+        self.seconds, self.slower_from, self.faster_from = 0.0, slower_from, faster_from
         monkeypatch.setattr(budget, "clock", lambda: self.seconds)
 
     def loss(self, network, rows, generator):
-        self.seconds += 0.3 if self.seconds > self.slower_from else 0.1
+        self.seconds += 0.3 if self.slower_from < self.seconds < self.faster_from else 0.1
         return loss(network, rows, generator)
 
     def fit(self, run: Run | None = None, **recipe) -> Training:
@@ -152,6 +152,19 @@ def test_a_resumed_training_follows_the_plan_that_was_cut(monkeypatch, tmp_path)
     assert stored["steps"] < stored["first_steps"]
     resumed = Clock(monkeypatch).fit(Run(folder=tmp_path, resume=True), max_seconds=60.0)
     assert resumed.planned_steps == stored["steps"]
+
+
+def test_a_machine_that_was_busy_at_first_gets_the_steps_that_the_budget_buys(monkeypatch):
+    clock = Clock(monkeypatch, slower_from=0.0, faster_from=10.0)
+    outcome = clock.fit(max_seconds=60.0)
+    assert clock.seconds == pytest.approx(60.0, abs=6.1)  # it would have been 30
+    assert outcome.steps == outcome.planned_steps > 400
+    assert outcome.notes == ()
+
+
+def test_a_plan_does_not_grow_beyond_the_passes_it_may_take(monkeypatch):
+    clock = Clock(monkeypatch, slower_from=0.0, faster_from=10.0)
+    assert clock.fit(max_seconds=60.0, max_epochs=25.0).planned_steps == 25 * (300 // 32)
 
 
 def test_a_number_of_steps_is_never_cut(monkeypatch):
