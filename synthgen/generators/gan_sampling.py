@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from synthgen.generators.chunks import in_chunks
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.gan_networks import Maker
 from synthgen.generators.sampling import Mask, rule_masks
 from synthgen.generators.tokens import HIDDEN, MISSING
-from synthgen.protocols import Progress, Run
+from synthgen.protocols import Run
 from synthgen.rng import Seed
 
 _CHUNK = 1_024
@@ -39,15 +40,16 @@ def sample_tokens(
         told = torch.from_numpy(never_missing[layout.order[: layout.coarse]])
         emitted[vocabulary.starts.cpu()[told] + MISSING] = False
     emitted, ruled = emitted.to(maker.bias.device), rule_masks(codec, layout)
-    filled = np.empty_like(clamped)
-    for number, start in enumerate(range(0, len(clamped), _CHUNK)):
-        rows = torch.from_numpy(clamped[start : start + _CHUNK][:, layout.order].astype(np.int64))
+    place = np.argsort(layout.order)
+
+    def fill(number: int, part: np.ndarray) -> np.ndarray:
+        rows = torch.from_numpy(part[:, layout.order].astype(np.int64))
         generator = seed.child("chunk", str(number)).torch()
         coarse, fine = rows[:, : layout.coarse].to(emitted.device), rows[:, layout.coarse :]
         coarse = fill_coarse(maker, coarse, passes=passes, generator=generator, emitted=emitted, ruled=ruled).cpu()
-        filled[start : start + _CHUNK, layout.order] = torch.cat([coarse, _fine(maker, coarse, fine, generator)], 1)
-        run.progress(Progress("sampling", min(start + _CHUNK, len(clamped)), len(clamped)))
-    return filled
+        return torch.cat([coarse, _fine(maker, coarse, fine, generator)], 1).numpy()[:, place]
+
+    return in_chunks(fill, clamped, size=_CHUNK, device=emitted.device, run=run)
 
 
 def fill_coarse(

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from synthgen.generators.chunks import in_chunks
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.denoiser import Denoiser, Layout, SmoothHead, soft_cap
 from synthgen.generators.tokens import HIDDEN, MISSING
-from synthgen.protocols import Progress, Run
+from synthgen.protocols import Run
 from synthgen.rng import Seed
 
 Mask = Callable[[Tensor], Tensor]  # rows (rows, tokens), HIDDEN where not known -> (rows, values) boolean
@@ -45,14 +46,14 @@ def sample_tokens(
         allowed[token][MISSING] = False  # of a fine token: beside a missing coarse one, where it is not drawn
     allowed = [allowed[token] for token in layout.order]
     ruled = rule_masks(codec, layout)
-    filled = np.empty_like(clamped)
-    chunk = int(np.clip(len(clamped) // CHUNKS, FEWEST, MOST))
-    for number, start in enumerate(range(0, len(clamped), chunk)):
-        rows = torch.from_numpy(clamped[start : start + chunk][:, layout.order].astype(np.int64))
-        part = _fill(laid, rows, allowed, ruled, seed.child("chunk", str(number)))
-        filled[start : start + chunk, layout.order] = part.numpy()
-        run.progress(Progress("sampling", min(start + chunk, len(clamped)), len(clamped)))
-    return filled
+    place = np.argsort(layout.order)
+
+    def fill(number: int, part: np.ndarray) -> np.ndarray:
+        rows = torch.from_numpy(part[:, layout.order].astype(np.int64))
+        return _fill(laid, rows, allowed, ruled, seed.child("chunk", str(number))).numpy()[:, place]
+
+    size = int(np.clip(len(clamped) // CHUNKS, FEWEST, MOST))
+    return in_chunks(fill, clamped, size=size, device=network.embed.weight.device, run=run)
 
 
 def _allowed(codec: TableCodec, token: int) -> Tensor:

@@ -63,7 +63,7 @@ class TableDiffusion:
 
     max_seconds: float = 120.0  # budget of the training loop; turned into a number of steps
     max_steps: int | None = None  # a number of steps instead: the same bytes on every run
-    width: int | None = None  # units of each layer; None: 128 below 5,000 patients, 256 below 20,000, else 512
+    width: int | None = None  # units of each layer; None: 128 below 5,000 patients, 256 below 20,000, else 384
     blocks: int | None = None  # residual blocks; None: 2 from 5,000 to 20,000 patients, else 1: shallow learns fast
     embedding: int | None = None  # numbers per token; None: 16 below 5,000 patients or above 40 tokens, else 32
     dropout: float | None = None  # None: 0.3 below 1,000 patients, 0.2 below 20,000, else 0.1
@@ -255,7 +255,7 @@ class TableDiffusion:
             tabular.device_of(self.device, self.name),
         )
         chosen = {
-            "width": (128, 256, 512)[tier],
+            "width": (128, 256, 384)[tier],
             "blocks": (1, 2, 1)[tier],
             "learning_rate": (2e-4, 2e-3, 3e-3)[tier],
             "embedding": 16 if tier == 0 or len(codec.vocabulary) > 40 else 32,

@@ -7,7 +7,7 @@ import torch
 from generator_cases import known_law
 
 from synthgen.data import TableData
-from synthgen.generators import sampling
+from synthgen.generators import sampling, training
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.denoiser import Denoiser, SmoothHead
 from synthgen.generators.objective import groups
@@ -115,6 +115,16 @@ def test_orders_differ_between_chunks_and_equal_seeds_give_equal_rows(codec, net
     one, two = (sampling.sample_tokens(network, codec, clamped, seed=Seed(s), run=Run()) for s in (7, 7))
     assert np.array_equal(one, two)
     assert not np.array_equal(one[: sampling.FEWEST], one[sampling.FEWEST :])
+
+
+def test_rows_do_not_depend_on_the_number_of_threads(codec, network):
+    clamped = np.full((5 * sampling.FEWEST, len(codec.owner)), HIDDEN, dtype=np.int32)
+
+    def drawn(number: int) -> np.ndarray:
+        with training.threads(number):
+            return sampling.sample_tokens(network, codec, clamped, seed=Seed(7), run=Run())
+
+    assert np.array_equal(drawn(1), drawn(3))
 
 
 def test_groups_are_saved_with_the_weights(tmp_path):
