@@ -306,7 +306,8 @@ def run_generator(judge: Judge, split: Split, name: str, seed: int, settings: di
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     facts = getattr(generator, "facts", {})
     steps = f"{facts['best_step']} of {facts['planned_steps']}" if "best_step" in facts else "-"
-    costs = (f"{fitted - started:.0f}", f"{len(synthetic) / (sampled - fitted):.0f}", f"{memory:.0f}", steps)
+    seconds = f"{fitted - started:.0f}" + (" (1 thread)" if settings.get("threads") == 1 else "")
+    costs = (seconds, f"{len(synthetic) / (sampled - fitted):.0f}", f"{memory:.0f}", steps)
     for note in facts.get("notes", ()):
         print(f"{name}, seed {seed}: {note}", file=sys.stderr)
     return judge_row(judge, split, name, seed, synthetic, costs)
@@ -389,9 +390,7 @@ def run_table(name: str, arguments: argparse.Namespace) -> tuple[str, list[Row]]
         for generator in arguments.generators.split(","):
             own = {"max_seconds": arguments.seconds, "device": arguments.device, **extra}
             settings = own if generator in TRAINED else {}
-            found = run_generator(judge, split, generator, seed, settings)
-            label = f"{generator} ({', '.join(arguments.set)})" if arguments.set and settings else generator
-            rows.append((label, *found[1:]))
+            rows.append(run_generator(judge, split, generator, seed, settings))
             print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
     sizes = f"train {len(split.train):,} rows of {split.train.patient_count:,} patients, holdout {len(split.holdout):,}"
     return f"{sizes}, {len(judge.columns)} columns; device {arguments.device}. {machine()}.", rows
