@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.denoiser import Block, Layout
+from synthgen.generators.denoiser import Block
+from synthgen.generators.layout import Layout
 from synthgen.generators.tokens import HIDDEN
 
 _CAP = 15.0  # logits are softly limited, so that exp never overflows and needs no maximum

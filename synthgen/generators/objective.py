@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from synthgen.generators.denoiser import Layout, Stage, StageLoss, hide
+from synthgen.generators.denoiser import StageLoss, hide
+from synthgen.generators.layout import Layout, Stage
 from synthgen.generators.tokens import HIDDEN
 from synthgen.rng import Seed
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from synthgen.generators.chunks import in_chunks
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.denoiser import Denoiser, Layout, SmoothHead, soft_cap
+from synthgen.generators.denoiser import Denoiser, SmoothHead, soft_cap
+from synthgen.generators.layout import Layout
 from synthgen.generators.tokens import HIDDEN, MISSING
 from synthgen.protocols import Run
 from synthgen.rng import Seed

@@ -22,7 +22,8 @@ from synthgen.generators.checkpoint import Model
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.conditions import Balance
 from synthgen.generators.copula import Copula
-from synthgen.generators.denoiser import Denoiser, Layout
+from synthgen.generators.denoiser import Denoiser
+from synthgen.generators.layout import Layout
 from synthgen.generators.objective import Objective, groups, marginals
 from synthgen.generators.sampling import sample_tokens
 from synthgen.generators.tabular import Fitted

@@ -12,7 +12,8 @@ from synthgen.data import TableData
 from synthgen.datasets import load
 from synthgen.errors import DataError, Interrupted, UsageError
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.denoiser import Layout, StageLoss, hide
+from synthgen.generators.denoiser import StageLoss, hide
+from synthgen.generators.layout import Layout
 from synthgen.generators.table_diffusion import TableDiffusion
 from synthgen.generators.tokens import HIDDEN
 from synthgen.protocols import Generator, Run

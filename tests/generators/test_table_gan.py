@@ -9,10 +9,10 @@ from generator_cases import ODD, known_law
 from synthgen.data import TableData
 from synthgen.errors import DataError, Interrupted, UsageError
 from synthgen.generators.codec import TableCodec
-from synthgen.generators.denoiser import Layout
 from synthgen.generators.gan_networks import Vocabulary
 from synthgen.generators.gan_objective import GanObjective
 from synthgen.generators.gan_sampling import fill_coarse
+from synthgen.generators.layout import Layout
 from synthgen.generators.table_gan import TableGan
 from synthgen.generators.tokens import HIDDEN
 from synthgen.protocols import Generator, Run
