@@ -18,7 +18,7 @@ from synthgen.data import TableData
 from synthgen.rules import violations
 from synthgen.testing import ruled_cohort
 
-SETTINGS = {"diffusion": {"max_steps": 300, "width": 64, "threads": 1, "pretraining_rows": 0}}
+SETTINGS = {"diffusion": {"max_steps": 300, "width": 64, "threads": 1, "prior": False}}
 PART = 50_000  # rows sampled at once
 
 

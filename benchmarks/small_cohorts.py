@@ -33,7 +33,7 @@ from synthgen.rng import Seed
 
 GENERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "diffusion": ("diffusion", {"max_steps": 2800, "threads": 2}),
-    "diffusion, no pretraining": ("diffusion", {"max_steps": 2800, "threads": 2, "pretraining_rows": 0}),
+    "diffusion, no prior": ("diffusion", {"max_steps": 2800, "threads": 2, "prior": False}),
     "copula": ("copula", {}),
     "independent": ("independent", {}),
 }

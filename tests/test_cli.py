@@ -386,7 +386,7 @@ def test_fit_leaves_figures_and_cost_beside_the_model(run, patients_csv, tmp_pat
     expected = {"manifest.json", "weights.safetensors", "metrics.jsonl", "cost.json"}
     assert {path.name for path in (tmp_path / "m").iterdir()} == expected
     lines = [json.loads(line) for line in (tmp_path / "m" / "metrics.jsonl").read_text().splitlines()]
-    assert {line["stage"] for line in lines} == {"pretraining", "training"}
+    assert {line["stage"] for line in lines} == {"training"}
     assert {"validation_loss", "train_loss", "seconds", "seconds_left"} < set(lines[-1])
     cost = json.loads((tmp_path / "m" / "cost.json").read_text())
     assert set(cost) == {"seconds", "energy_kwh", "device", "threads"}
@@ -415,7 +415,7 @@ def test_an_interrupted_fit_goes_on_or_keeps_its_best(run, patients_csv, tmp_pat
         patch.setattr(options, "_drawing", pressing)
         code, _, err = run(*command)
     assert code == 130
-    assert "stopped at step 20 of 42" in err
+    assert "stopped at step 20 of 60" in err
     assert "--keep-best" in err
     assert not model.exists()
     code, _, err = run(*command)
@@ -424,7 +424,7 @@ def test_an_interrupted_fit_goes_on_or_keeps_its_best(run, patients_csv, tmp_pat
     shutil.copytree(tmp_path / "m.checkpoints", copied)
     code, _, err = run(*command, "--keep-best")
     assert code == 0
-    assert "stopped by the user at step 20 of 42" in caplog.text
+    assert "stopped by the user at step 20 of 60" in caplog.text
     facts = json.loads((model / "manifest.json").read_text())["training"]
     assert (facts["stopped"], facts["steps"]) == (True, 20)
     assert run("fit", patients_csv, *QUICK_FIT, "-o", tmp_path / "copy", "--resume")[0] == 0

@@ -143,9 +143,9 @@ def test_the_best_of_an_interrupted_run_can_be_kept(tmp_path):
     data = {"table": str(tmp_path / "p.csv"), "target": "died"}
     study = study_from_mapping({"data": data, "generator": generator, "policy": str(tmp_path / "lenient.yaml")})
     asked = iter(range(1_000))
-    with pytest.raises(Interrupted, match="step 22 of 42"):
-        run_study(study, tmp_path / "R", run=Run(stop=lambda: next(asked) >= 40))  # 18 of them in pretraining
+    with pytest.raises(Interrupted, match="step 40 of 60"):
+        run_study(study, tmp_path / "R", run=Run(stop=lambda: next(asked) >= 40))
     run_study(study, tmp_path / "R", resume=True, keep_best=True)
     facts = json.loads((tmp_path / "R" / "model" / "manifest.json").read_text())["training"]
-    assert (facts["stopped"], facts["steps"], facts["planned_steps"]) == (True, 22, 42)
+    assert (facts["stopped"], facts["steps"], facts["planned_steps"]) == (True, 40, 60)
     assert json.loads((tmp_path / "R" / "model" / "cost.json").read_text())["seconds"] > 0

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.layout import Layout, Stage
+from synthgen.generators.prior import GaussianPrior
 from synthgen.generators.tokens import HIDDEN
 
 PERIODS = 8  # learned periodic features of each number
@@ -158,9 +159,11 @@ class Denoiser(nn.Module):
         dropout: float,
         smooth: bool,
         generator: torch.Generator,
+        prior: GaussianPrior | None = None,
     ) -> None:
         super().__init__()
         self.layout = layout = Layout.of(codec)
+        self.prior = prior
         sizes = torch.from_numpy(layout.sizes) + 1  # the last of each is "hidden"
         self.register_buffer("hidden_token", torch.from_numpy(layout.sizes), persistent=False)
         self.register_buffer("offsets", sizes.cumsum(0) - sizes, persistent=False)
@@ -194,8 +197,9 @@ class Denoiser(nn.Module):
                         module.bias.zero_()
             for block in self.blocks:
                 block.down.weight.mul_(0.1)  # type: ignore[union-attr, operator]
-            for head in self.heads.values():
-                (head.coefficients if isinstance(head, SmoothHead) else head).weight.mul_(0.1)  # type: ignore[operator]
+            for head in self.heads.values():  # beside a prior: what it says, and nothing else
+                scale = 0.1 if self.prior is None else 0.0
+                (head.coefficients if isinstance(head, SmoothHead) else head).weight.mul_(scale)  # type: ignore[operator]
 
     def start_from(self, marginals: dict[Stage, np.ndarray]) -> None:
         """Set the output biases to the log marginals of train. Shape: (vocabulary of the stage,) each."""
@@ -220,9 +224,10 @@ class Denoiser(nn.Module):
             x = block(x, generator)
         return self.norm(x)
 
-    def logits(self, x: Tensor, stage: Stage) -> Tensor:
-        """Shape: (batch, width) -> (batch, vocabulary of the stage)."""
-        return soft_cap(self.heads[stage](x))
+    def logits(self, x: Tensor, stage: Stage, tokens: Tensor) -> Tensor:
+        """Shape: (batch, width), tokens (batch, tokens) as `forward` saw them -> (batch, vocabulary of the stage)."""
+        logits = self.heads[stage](x)
+        return soft_cap(logits + self.prior(tokens) if self.prior is not None and stage == "coarse" else logits)
 
 
 class StageLoss(nn.Module):

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 TERMS = 40  # of Mehler's series
-SMALLEST = 1e-3  # eigenvalue of a correlation matrix, so that every conditional distribution exists
+SMALLEST = 1e-5  # eigenvalue of a correlation matrix, so that every conditional distribution exists
 
 
 def ends_of(mass: np.ndarray) -> np.ndarray:
@@ -61,7 +61,7 @@ def solve(series: np.ndarray, target: np.ndarray) -> np.ndarray:
 
     Shape: series (axes, terms), target (axes, axes) -> (axes, axes).
     """
-    low, high = np.full(target.shape, -0.995), np.full(target.shape, 0.995)
+    low, high = np.full(target.shape, -0.99999), np.full(target.shape, 0.99999)
     for _ in range(24):
         middle = (low + high) / 2
         reached, power = np.zeros_like(target), np.ones_like(target)
@@ -74,15 +74,15 @@ def solve(series: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def shrunk(correlation: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Correlations drawn to zero as far as they are noise.
+    """Correlations drawn to zero as far as they are noise: a weak one of few rows is, one near 1 is not.
 
-    Source: Schäfer and Strimmer, Stat. Appl. Genet. Mol. Biol. 4 (2005) 32, shrinkage intensity of target D.
+    Source: the normal empirical Bayes estimate of Efron and Morris, J. Am. Stat. Assoc. 70 (1975) 311; the variances
+    are those of Schäfer and Strimmer, Stat. Appl. Genet. Mol. Biol. 4 (2005) 32.
     """
     outside = ~np.eye(len(correlation), dtype=bool) & (pairs >= 10)
-    noise = ((1 - correlation**2) ** 2 / np.maximum(pairs - 1, 1))[outside].sum()
-    signal = (correlation**2)[outside].sum()
-    intensity = min(1.0, noise / signal) if signal > 0 else 1.0
-    return correlation * (1 - intensity)
+    noise = (1 - correlation**2) ** 2 / np.maximum(pairs - 1, 1)
+    signal = max(float((correlation**2 - noise)[outside].mean()), 0.0) if outside.any() else 0.0
+    return correlation * signal / np.maximum(signal + noise, 1e-12)
 
 
 def proper(correlation: np.ndarray) -> np.ndarray:

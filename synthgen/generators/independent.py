@@ -27,7 +27,7 @@ QUIET = Run()
 class Marginal:
     """Which tokens a column takes, and how often."""
 
-    tokens: np.ndarray  # (kinds, 1 or 2) int64
+    tokens: np.ndarray  # (kinds, 1 or 2) int64: the coarse token, and the fine one where it counts
     mass: np.ndarray  # (kinds,) sums to 1
 
     def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
@@ -35,11 +35,14 @@ class Marginal:
         return self.tokens[rng.choice(len(self.mass), size=n, p=self.mass)]
 
 
-def marginals(codec: TableCodec, tokens: np.ndarray) -> list[Marginal]:
-    """The marginal of each column, without tokens that a sampler may not emit. Shape: tokens (rows, tokens)."""
+def marginals(codec: TableCodec, tokens: np.ndarray, *, coarse: bool = False) -> list[Marginal]:
+    """The marginal of each column, or of its coarse token, without tokens that a sampler may not emit.
+
+    Shape: tokens (rows, tokens).
+    """
     found = []
     for name in codec.names:
-        places = codec.tokens_of(name)
+        places = codec.tokens_of(name)[: 1 if coarse else None]
         sizes = [codec.vocabulary[place] for place in places]
         rows = np.bincount(np.ravel_multi_index([tokens[:, place] for place in places], sizes))
         seen = np.flatnonzero(rows)

@@ -46,7 +46,7 @@ class Latents:
         """
         found = np.full((len(tokens), len(self.cuts)), -1, dtype=np.int64)
         for c, (name, marginal) in enumerate(zip(codec.names, self.values, strict=True)):
-            found[:, c] = _kinds(marginal.tokens, tokens[:, codec.tokens_of(name)])
+            found[:, c] = _kinds(marginal.tokens, tokens[:, codec.tokens_of(name)[: marginal.tokens.shape[1]]])
         for axis, c in enumerate(self.sometimes, start=len(self.values)):
             place = codec.tokens_of(codec.names[c])[0]
             unknown = -1 if never_missing is None or not never_missing[place] else 0
@@ -67,16 +67,21 @@ class Latents:
         return tokens
 
 
-def fit_latents(codec: TableCodec, tokens: np.ndarray) -> Latents:
-    """The axes, with numbers in ascending order and levels by frequency."""
+def fit_latents(codec: TableCodec, tokens: np.ndarray, *, coarse: bool = False) -> Latents:
+    """The axes, with numbers in ascending order and levels by frequency; of coarse tokens alone, if asked for.
+
+    A number that equals another column's (see `ties`) lies nowhere.
+    """
     values, missing = [], []
-    for column, marginal in zip(codec.columns, marginals(codec, tokens), strict=True):
+    for column, marginal in zip(codec.columns, marginals(codec, tokens, coarse=coarse), strict=True):
         gone = marginal.tokens[:, 0] == MISSING
         missing.append(float(marginal.mass[gone].sum()))
-        rest = Marginal(marginal.tokens[~gone], marginal.mass[~gone] / (1 - missing[-1])) if (~gone).any() else marginal
-        place = _positions(column, rest.tokens) if isinstance(column, NumberColumn) else -rest.mass
+        place = _positions(column, marginal.tokens) if isinstance(column, NumberColumn) else -marginal.mass
         order = np.argsort(place, kind="stable")
-        values.append(Marginal(rest.tokens[order], rest.mass[order]))
+        order = order[~gone[order] & ~np.isnan(place[order])]
+        if not len(order):
+            order = np.arange(1)
+        values.append(Marginal(marginal.tokens[order], marginal.mass[order] / marginal.mass[order].sum()))
     return Latents(tuple(values), np.array(missing))
 
 

@@ -70,16 +70,13 @@ class Objective(nn.Module):
             seen_second = torch.cat([second[:, :coarse], second[:, coarse:].masked_fill(fine_hidden, HIDDEN)], 1)
             seen = torch.cat([seen, seen_second])
         x = network(seen, dropout)
-        loss = self._stage(network, "coarse", x[: len(first)], first[:, :coarse], weights) * coarse
+        split = len(first)
+        logits = network.logits(x[:split], "coarse", seen[:split])  # type: ignore[operator]
+        loss: Tensor = self.losses["coarse"](logits, first[:, :coarse], weights) * coarse
         if total > coarse:
-            loss = loss + self._stage(network, "fine", x[len(first) :], second[:, coarse:], fine_weights) * (
-                total - coarse
-            )
+            logits = network.logits(x[split:], "fine", seen[split:])  # type: ignore[operator]
+            loss = loss + self.losses["fine"](logits, second[:, coarse:], fine_weights) * (total - coarse)
         return loss / total
-
-    def _stage(self, network: nn.Module, stage: Stage, x: Tensor, tokens: Tensor, weights: Tensor) -> Tensor:
-        value: Tensor = self.losses[stage](network.logits(x, stage), tokens, weights)  # type: ignore[operator]
-        return value
 
 
 def marginals(tokens: Tensor, layout: Layout) -> dict[Stage, np.ndarray]:

@@ -210,7 +210,10 @@ def _draw(
     x, drawn = alike.apply(laid.network, sums), rows[:, places]
     for number, place in enumerate(places):
         weight, bias = laid.heads[place]
-        shares = soft_cap(nn.functional.linear(x, weight, bias)).exp()
+        logits = nn.functional.linear(x, weight, bias)
+        if laid.network.prior is not None and place < laid.network.layout.coarse:
+            logits = logits + laid.network.prior.of(rows, place)
+        shares = soft_cap(logits).exp()
         refused = ~allowed[place].to(shares.device)
         if refused.ndim == 2:
             refused = refused[rows[:, laid.network.layout.parent[place - laid.network.layout.coarse]]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -21,15 +21,15 @@ from synthgen.generators import tabular, training
 from synthgen.generators.checkpoint import Model
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.conditions import Balance
-from synthgen.generators.copula import Copula
 from synthgen.generators.denoiser import Denoiser
 from synthgen.generators.layout import Layout
 from synthgen.generators.objective import Objective, groups, marginals
+from synthgen.generators.prior import GaussianPrior
 from synthgen.generators.sampling import sample_tokens
 from synthgen.generators.tabular import Fitted
 from synthgen.generators.training_plot import plot_training
 from synthgen.interrupts import keeping_the_best
-from synthgen.protocols import Progress, Run
+from synthgen.protocols import Run
 from synthgen.rng import Seed
 
 if TYPE_CHECKING:
@@ -39,18 +39,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Phase = Literal["pretraining", "training"]
-
-_PRETRAINING_ROWS, _PRETRAINING_COLUMNS = 10_000, 150  # the correlations of more columns take the copula too long
-_PRETRAINING_SHARE = 0.3  # of the time budget, or of the steps
+_PRIOR_COLUMNS = 150  # the correlations of more columns take too long
+_ONLY_THE_PRIOR = "no step lowered the validation loss: it samples the Gaussian copula that it started from"
 
 
 @dataclass
 class TableDiffusion:
     """Order-agnostic masked diffusion over the codec's tokens, with an MLP: settings, and state after `fit`.
 
-    Small cohorts first learn rows of a Gaussian copula of themselves, which has seen marginals and correlations only,
-    and then the records, until these are learned by heart faster than they teach.
+    With a small cohort it starts from a Gaussian copula, which has seen marginals and correlations only, and learns
+    what the records say beyond that, until they are learned by heart faster than they teach.
 
     >>> from synthgen.datasets import load
     >>> generator = TableDiffusion(max_steps=20).fit(load("gbsg2"), seed=1)
@@ -68,19 +66,15 @@ class TableDiffusion:
     blocks: int | None = None  # residual blocks; None: 2 from 5,000 to 20,000 patients, else 1: shallow learns fast
     embedding: int | None = None  # numbers per token; None: 16 below 5,000 patients or above 40 tokens, else 32
     dropout: float | None = None  # None: 0.3 below 1,000 patients, 0.2 below 20,000, else 0.1
-    smooth: bool | None = None  # logits smooth over the bins of numbers; None: from 5,000 to 20,000 patients
+    smooth: bool | None = None  # logits smooth over the bins of numbers; None: below 20,000 patients
     batch: int | None = None  # rows per step; None: 256 below 5,000 patients, else 512, or 4,096 on a GPU
     learning_rate: float | None = None  # peak of the schedule; None: 2e-4, 2e-3 or 3e-3, as for the width
     weight_decay: float | None = None  # None: 0.1 below 20,000 patients, else 0.01
-    max_epochs: float | None = (
-        None  # that max_seconds buys at most; None: no limit below 5,000 patients, 50, or 60, as for the width
-    )
+    max_epochs: float | None = None  # that max_seconds buys at most; None: 600, 50 or 60, as for the width
     patience: int = 8  # evaluations (of 40) without a better validation loss before stopping
     tolerance: float | None = None  # later weights with this share more validation loss are kept; None: 0 or 0.003
-    memorisation_gap: float | None = (
-        None  # stop at this growth of validation/train loss; None: .01 to .1, as for the width
-    )
-    pretraining_rows: int | None = None  # rows of a copula to learn first; None: 10,000 below 5,000 patients, else 0
+    memorisation_gap: float | None = None  # stop at this growth of validation/train loss; None: .05 or .1, by width
+    prior: bool | None = None  # start from a Gaussian copula; None: below 5,000 patients, up to 150 columns
     checkpoint_seconds: float = 30.0  # between checkpoints, where the run has a folder
     threads: int | None = None  # torch threads; None: as torch is set
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is one
@@ -111,23 +105,29 @@ class TableDiffusion:
         settings = self._resolved(train.patient_count, codec)
         tokens = settings._tokens(codec, train)
         held = tabular.validation_rows(train, seed.child("validation"))
-        network = settings._network(codec, seed.child("network")).to(tokens.device)
-        network.start_from(marginals(tokens[~held], network.layout))
-        network.group.copy_(torch.from_numpy(groups(tokens[~held], network.layout)))
+        layout = Layout.of(codec)
+        prior = GaussianPrior.fit(codec, layout, tokens[~held]) if settings.prior else None
+        network = settings._network(codec, seed.child("network"), prior).to(tokens.device)
+        network.start_from(marginals(tokens[~held], layout))
+        network.group.copy_(torch.from_numpy(groups(tokens[~held], layout)))
         fingerprint = train.fingerprint()
-        learn = settings._learner(network, tokens[held], fingerprint, seed)
-        outcome: training.Training | None = None
+        objective = Objective(layout, tokens[~held], tokens[held], seed.child("evaluation")).to(tokens.device)
         with keeping_the_best(run, log.warning) as run, training.threads(self.threads):
-            if settings.pretraining_rows:
-                prior = Copula().fit(train.take(~held), seed=seed.child("copula"))
-                drawn = prior.sample(settings.pretraining_rows, seed=seed.child("copula", "rows"))
-                outcome = learn(settings._tokens(codec, drawn), "pretraining", _within(run, "pretraining"))
-                training.require_learned(outcome)
-            if outcome is None or not outcome.stopped:
-                outcome, before = learn(tokens[~held], "training", run), outcome
-                training.require_learned(before or outcome)
-            else:
-                outcome = dataclasses.replace(outcome, notes=(*outcome.notes, "it learned rows of a copula only"))
+            outcome = training.train(
+                network,
+                objective,
+                objective.evaluate,
+                rows=len(objective.tokens),
+                recipe=settings._recipe(len(objective.tokens)),
+                seed=seed.child("training"),
+                run=run,
+                identity={"generator": self.name, "data": fingerprint, **settings._network_settings()},
+            )
+        if prior is None:
+            training.require_learned(outcome)
+        elif outcome.best_step == 0:
+            outcome = dataclasses.replace(outcome, notes=(*outcome.notes, _ONLY_THE_PRIOR))
+            log.warning(_ONLY_THE_PRIOR)
         facts = {**outcome.to_json(), "network": settings._network_settings(), "validation_rows": int(held.sum())}
         facts["parameters"] = sum(p.numel() for p in network.parameters())
         facts["folded"] = codec.folded_counts
@@ -202,7 +202,7 @@ class TableDiffusion:
     def parameter_count(self, train: TableData, *, seed: int | Seed) -> int:
         """How many parameters `fit` would train on this table: for estimates, without training."""
         codec = TableCodec.fit(train, seed=Seed.of(seed).child("codec"), ties=True)
-        network = self._resolved(train.patient_count, codec)._network(codec, Seed.of(seed))
+        network = self._resolved(train.patient_count, codec)._network(codec, Seed.of(seed), None)
         return sum(p.numel() for p in network.parameters())
 
     @property
@@ -228,7 +228,8 @@ class TableDiffusion:
 
         def rebuild(model: Model, codec: TableCodec) -> tuple[Denoiser, str]:
             settings = dataclasses.replace(cls(**model.settings), **model.facts["network"])
-            return settings._network(codec, model.seed), tabular.device_of(settings.device, cls.name)
+            prior = GaussianPrior.like(Layout.of(codec), model.tensors) if settings.prior else None
+            return settings._network(codec, model.seed, prior), tabular.device_of(settings.device, cls.name)
 
         model, fitted = tabular.load(folder, cls.name, rebuild)
         generator = cls(**model.settings)
@@ -261,15 +262,14 @@ class TableDiffusion:
             "learning_rate": (2e-4, 2e-3, 3e-3)[tier],
             "embedding": 16 if tier == 0 or len(codec.vocabulary) > 40 else 32,
             "dropout": 0.3 if patients < 1_000 else (0.2, 0.2, 0.1)[tier],
-            "smooth": tier == 1,
+            "smooth": tier < 2,
             "batch": 256 if tier == 0 else 512 if device == "cpu" else 4_096,
             "weight_decay": (0.1, 0.1, 1e-2)[tier],
-            "max_epochs": (None, 50.0, 60.0)[tier],
+            "max_epochs": (600.0, 50.0, 60.0)[tier],
             "tolerance": (0.0, 0.003, 0.003)[tier],  # annealed weights sample better than their loss alone says
-            "pretraining_rows": _PRETRAINING_ROWS if tier == 0 and len(codec.names) <= _PRETRAINING_COLUMNS else 0,
+            "memorisation_gap": (0.05, 0.1, 0.1)[tier],
+            "prior": tier == 0 and len(codec.names) <= _PRIOR_COLUMNS,
         }
-        pretrains = chosen["pretraining_rows"] if self.pretraining_rows is None else self.pretraining_rows
-        chosen["memorisation_gap"] = 0.01 if pretrains else (0.05, 0.1, 0.1)[tier]
         unset = {name: value for name, value in chosen.items() if getattr(self, name) is None}
         return dataclasses.replace(self, device=device, **unset)  # type: ignore[arg-type]
 
@@ -278,56 +278,24 @@ class TableDiffusion:
         tokens = codec.encode(data, order=Layout.of(codec).order)
         return torch.from_numpy(tokens).to(torch.device(self.device))
 
-    def _learner(
-        self, network: Denoiser, held: torch.Tensor, fingerprint: str, seed: Seed
-    ) -> Callable[[torch.Tensor, Phase, Run], training.Training]:
-        """A function that trains the network on tokens, judged by the patients set aside from train."""
-        identity = {"generator": self.name, "data": fingerprint, **self._network_settings()}
-
-        def learn(tokens: torch.Tensor, phase: Phase, run: Run) -> training.Training:
-            objective = Objective(network.layout, tokens, held, seed.child("evaluation")).to(tokens.device)
-            return training.train(
-                network,
-                objective,
-                objective.evaluate,
-                rows=len(tokens),
-                recipe=self._recipe(len(tokens), phase),
-                seed=seed.child(phase),
-                run=run,
-                identity=identity,
-            )
-
-        return learn
-
     def _network_settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("width", "blocks", "embedding", "dropout", "smooth")}
+        return {name: getattr(self, name) for name in ("width", "blocks", "embedding", "dropout", "smooth", "prior")}
 
-    def _network(self, codec: TableCodec, seed: Seed) -> Denoiser:
+    def _network(self, codec: TableCodec, seed: Seed, prior: GaussianPrior | None) -> Denoiser:
+        settings = {**self._network_settings(), "prior": prior}
         with torch.random.fork_rng(devices=[]):  # layers draw initial weights from the global state, then from ours
-            return Denoiser(codec, **self._network_settings(), generator=seed.torch())
+            return Denoiser(codec, **settings, generator=seed.torch())
 
-    def _recipe(self, rows: int, phase: Phase) -> training.Recipe:
-        """Pretraining takes its share of the budget, at the learning rate of large tables: its rows are no patients."""
-        first = phase == "pretraining"
-        share = _PRETRAINING_SHARE if first else 1 - _PRETRAINING_SHARE if self.pretraining_rows else 1.0
+    def _recipe(self, rows: int) -> training.Recipe:
         return training.Recipe(
-            max_seconds=self.max_seconds * share,
-            max_steps=None if self.max_steps is None else max(1, round(self.max_steps * share)),
-            max_epochs=None if first else self.max_epochs,
-            batch=min(512, rows) if first else min(self.batch or rows, max(16, rows // 4)),
-            learning_rate=3e-3 if first else self.learning_rate or 3e-3,
-            weight_decay=1e-4 if first else self.weight_decay or 0.0,
+            max_seconds=self.max_seconds,
+            max_steps=self.max_steps,
+            max_epochs=self.max_epochs,
+            batch=min(self.batch or rows, max(16, rows // 4)),
+            learning_rate=self.learning_rate or 3e-3,
+            weight_decay=self.weight_decay or 0.0,
             patience=self.patience,
             tolerance=self.tolerance or 0.0,
-            memorisation_gap=1e9 if first else self.memorisation_gap or 0.05,
+            memorisation_gap=self.memorisation_gap or 0.05,
             checkpoint_seconds=self.checkpoint_seconds,
         )
-
-
-def _within(run: Run, phase: Phase) -> Run:
-    """The run of an earlier phase: its own checkpoint folder, its own name in progress."""
-
-    def progress(event: Progress) -> None:
-        run.progress(dataclasses.replace(event, stage=phase))
-
-    return dataclasses.replace(run, folder=run.folder and run.folder / phase, progress=progress)

@@ -16,7 +16,7 @@ from synthgen.schema import Column, TableSchema
 QUICK = {
     "independent": {},
     "copula": {"sweeps": 3},
-    "diffusion": {"max_steps": 6, "width": 32, "threads": 1, "pretraining_rows": 0},
+    "diffusion": {"max_steps": 6, "width": 32, "threads": 1},
     "gan": {"max_steps": 6, "width": 32, "threads": 1},
 }
 N = 300

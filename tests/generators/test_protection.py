@@ -104,7 +104,7 @@ def left_behind(generator, train, folder):
     [
         Independent(),
         Copula(),
-        TableDiffusion(max_steps=40, width=32, threads=1, pretraining_rows=500),
+        TableDiffusion(max_steps=40, width=32, threads=1),
         TableGan(max_steps=40, width=32, passes=2, threads=1),
     ],
     ids=lambda generator: generator.name,

@@ -19,7 +19,7 @@ from synthgen.schema import Column, TableSchema
 from synthgen.testing import check_generator, ruled_cohort
 from synthgen.testing.laws import numbers_of
 
-QUICK = {"max_steps": 60, "width": 32, "threads": 1, "pretraining_rows": 0}
+QUICK = {"max_steps": 60, "width": 32, "threads": 1}
 DAY = pd.Timedelta(days=1)
 
 
@@ -193,9 +193,7 @@ def stays() -> TableData:
     )
 
 
-@pytest.mark.parametrize(
-    "generator", [Copula(), TableDiffusion(max_steps=250, width=64, threads=1, pretraining_rows=0)]
-)
+@pytest.mark.parametrize("generator", [Copula(), TableDiffusion(max_steps=250, width=64, threads=1)])
 def test_the_length_of_stay_comes_back_though_dates_span_twenty_years(stays, generator):
     rows = generator.fit(stays, seed=1).sample(3_000, seed=2).table
     real, made = (((t["discharged"] - t["admitted"]) / DAY).dropna() for t in (stays.table, rows))
