@@ -63,13 +63,13 @@ class TableDiffusion:
     max_seconds: float = 120.0  # budget of the training loop; turned into a number of steps
     max_steps: int | None = None  # a number of steps instead: the same bytes on every run
     width: int | None = None  # units of each layer; None: 128 below 5,000 patients, 256 below 20,000, else 384
-    blocks: int | None = None  # residual blocks; None: 2 from 5,000 to 20,000 patients, else 1: shallow learns fast
+    blocks: int | None = None  # residual blocks; None: 2 from 5,000 to 30,000 patients, else 1: shallow learns fast
     embedding: int | None = None  # numbers per token; None: 16 below 5,000 patients or above 40 tokens, else 32
     dropout: float | None = None  # None: 0.3 below 1,000 patients, 0.2 below 20,000, else 0.1
-    smooth: bool | None = None  # logits smooth over the bins of numbers; None: below 20,000 patients
+    smooth: bool | None = None  # logits smooth over the bins of numbers; None: below 30,000 patients
     batch: int | None = None  # rows per step; None: 256 below 5,000 patients, else 512, or 4,096 on a GPU
     learning_rate: float | None = None  # peak of the schedule; None: 2e-4, 2e-3 or 3e-3, as for the width
-    weight_decay: float | None = None  # None: 0.1 below 20,000 patients, else 0.01
+    weight_decay: float | None = None  # None: 0.1 below 30,000 patients, else 0.01
     max_epochs: float | None = None  # that max_seconds buys at most; None: 600, 50 or 60, as for the width
     patience: int = 8  # evaluations (of 40) without a better validation loss before stopping
     tolerance: float | None = None  # later weights with this share more validation loss are kept; None: 0 or 0.003
@@ -252,22 +252,20 @@ class TableDiffusion:
 
     def _resolved(self, patients: int, codec: TableCodec) -> TableDiffusion:
         """These settings with every None replaced by what suits the table and the device."""
-        tier, device = (
-            int(np.searchsorted((5_000, 20_000), patients, side="right")),
-            tabular.device_of(self.device, self.name),
-        )
+        tier = int(np.searchsorted((5_000, 20_000, 30_000), patients, side="right"))
+        device = tabular.device_of(self.device, self.name)
         chosen = {
-            "width": (128, 256, 384)[tier],
-            "blocks": (1, 2, 1)[tier],
-            "learning_rate": (2e-4, 2e-3, 3e-3)[tier],
+            "width": (128, 256, 384, 384)[tier],
+            "blocks": (1, 2, 2, 1)[tier],
+            "learning_rate": (2e-4, 2e-3, 3e-3, 3e-3)[tier],
             "embedding": 16 if tier == 0 or len(codec.vocabulary) > 40 else 32,
-            "dropout": 0.3 if patients < 1_000 else (0.2, 0.2, 0.1)[tier],
-            "smooth": tier < 2,
+            "dropout": 0.3 if patients < 1_000 else (0.2, 0.2, 0.1, 0.1)[tier],
+            "smooth": tier < 3,
             "batch": 256 if tier == 0 else 512 if device == "cpu" else 4_096,
-            "weight_decay": (0.1, 0.1, 1e-2)[tier],
-            "max_epochs": (600.0, 50.0, 60.0)[tier],
-            "tolerance": (0.0, 0.003, 0.003)[tier],  # annealed weights sample better than their loss alone says
-            "memorisation_gap": (0.05, 0.1, 0.1)[tier],
+            "weight_decay": (0.1, 0.1, 0.1, 1e-2)[tier],
+            "max_epochs": (600.0, 50.0, 60.0, 60.0)[tier],
+            "tolerance": (0.0, 0.003, 0.003, 0.003)[tier],  # annealed weights sample better than their loss alone says
+            "memorisation_gap": (0.05, 0.1, 0.1, 0.1)[tier],
             "prior": tier == 0 and len(codec.names) <= _PRIOR_COLUMNS,
         }
         unset = {name: value for name, value in chosen.items() if getattr(self, name) is None}
