@@ -27,6 +27,7 @@ from synthgen.generators.objective import Objective, groups, marginals
 from synthgen.generators.prior import GaussianPrior
 from synthgen.generators.sampling import sample_tokens
 from synthgen.generators.tabular import Fitted
+from synthgen.generators.tokens import MISSING
 from synthgen.generators.training_plot import plot_training
 from synthgen.interrupts import keeping_the_best
 from synthgen.protocols import Run
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PRIOR_COLUMNS = 150  # the correlations of more columns take too long
+_PRIOR_AXES = 100  # a column has one, and one more where values are missing; more take too long in every step
 _ONLY_THE_PRIOR = "no step lowered the validation loss: it samples the Gaussian copula that it started from"
 
 
@@ -74,7 +75,7 @@ class TableDiffusion:
     patience: int = 8  # evaluations (of 40) without a better validation loss before stopping
     tolerance: float | None = None  # later weights with this share more validation loss are kept; None: 0 or 0.003
     memorisation_gap: float | None = None  # stop at this growth of validation/train loss; None: .05 or .1, by width
-    prior: bool | None = None  # start from a Gaussian copula; None: below 5,000 patients, up to 150 columns
+    prior: bool | None = None  # start from a Gaussian copula; None: below 5,000 patients, where it is quick
     checkpoint_seconds: float = 30.0  # between checkpoints, where the run has a folder
     threads: int | None = None  # torch threads; None: as torch is set
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is one
@@ -266,7 +267,7 @@ class TableDiffusion:
             "max_epochs": (600.0, 50.0, 60.0, 60.0)[tier],
             "tolerance": (0.0, 0.003, 0.003, 0.003)[tier],  # annealed weights sample better than their loss alone says
             "memorisation_gap": (0.05, 0.1, 0.1, 0.1)[tier],
-            "prior": tier == 0 and len(codec.names) <= _PRIOR_COLUMNS,
+            "prior": tier == 0 and _axes(codec) <= _PRIOR_AXES,
         }
         unset = {name: value for name, value in chosen.items() if getattr(self, name) is None}
         return dataclasses.replace(self, device=device, **unset)  # type: ignore[arg-type]
@@ -297,3 +298,9 @@ class TableDiffusion:
             memorisation_gap=self.memorisation_gap or 0.05,
             checkpoint_seconds=self.checkpoint_seconds,
         )
+
+
+def _axes(codec: TableCodec) -> int:
+    """Columns, and columns that may be missing."""
+    coarse = [codec.tokens_of(name)[0] for name in codec.names]
+    return len(coarse) + sum(bool(codec.emittable[token][MISSING]) for token in coarse)

@@ -120,3 +120,16 @@ def test_odd_tables_have_a_prior_too(data):
     _, layout, rows, prior = prior_of(data)
     found = prior(torch.where(torch.arange(len(layout.order)) == 0, HIDDEN, rows.long()))
     assert torch.isfinite(found).all()
+
+
+def test_small_tables_of_few_columns_start_from_it_and_others_do_not():
+    rng = np.random.default_rng(5)
+    half = rng.normal(size=(300, 60))
+    half[:, :30][rng.random((300, 30)) < 0.3] = np.nan
+
+    def starts(values: np.ndarray) -> bool:
+        return TableDiffusion(max_steps=1, threads=1).fit(numbers(values), seed=1).facts["network"]["prior"]
+
+    assert starts(half)  # 60 columns, 30 of them sometimes missing
+    assert not starts(np.hstack([half, half]))
+    assert not starts(rng.normal(size=(5_000, 2)))
