@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import combine_pvalues
 from sklearn.datasets import load_breast_cancer
-from tables import DROPPED, TABLES, TARGETS, machine, record
+from tables import DROPPED, TABLES, TARGETS, machine, markdown, record
 
 from synthgen import datasets, registry
 from synthgen.auditing import PRIVACY_FAMILIES, audit
@@ -135,10 +135,9 @@ def main() -> None:
                 found = line(label, train, holdout, split)
                 lines.setdefault((cohort, label), []).append(found)
                 print(" | ".join([cohort, str(split), label, *found.figures(), *found.verdicts]), flush=True)
-    table = ["| " + " | ".join((*HEAD, *POLICIES)) + " |", "|" + "---|" * (len(HEAD) + len(POLICIES))]
-    table += ["| " + " | ".join([*key, *together(found)]) + " |" for key, found in lines.items()]
+    table = markdown([(*key, *together(found)) for key, found in lines.items()], (*HEAD, *POLICIES))
     splits = f"splits {chosen.first} to {chosen.first + chosen.splits - 1}"
-    body = f"{chosen.cohorts.replace(',', ', ')}; {splits}. {machine()}.\n\n" + "\n".join(table)
+    body = f"{chosen.cohorts.replace(',', ', ')}; {splits}. {machine()}.\n\n{table}"
     print(f"\n{body}")
     if chosen.record:
         record("Small cohorts", body)

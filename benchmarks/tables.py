@@ -313,9 +313,9 @@ def run_generator(judge: Judge, split: Split, name: str, seed: int, settings: di
     return judge_row(judge, split, name, seed, synthetic, costs)
 
 
-def markdown(rows: list[Row]) -> str:
+def markdown(rows: list[Row], head: Row = HEAD) -> str:
     """A Markdown table."""
-    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 

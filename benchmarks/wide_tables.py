@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from tables import TABLES, machine, record
+from tables import TABLES, Row, machine, markdown, record
 from torch import Tensor, nn
 
 from synthgen.data import TableData
@@ -91,7 +91,7 @@ class Transformer(nn.Module):
         return soft_cap((x[:, self.owner[part]] * self.out[part]).sum(-1) + self.bias[part])
 
 
-def compared(data: TableData, seconds: float) -> list[list[str]]:
+def compared(data: TableData, seconds: float) -> list[Row]:
     """A line for each network."""
     seed = Seed(1)
     codec = TableCodec.fit(data, seed=seed.child("codec"), ties=True)
@@ -124,7 +124,7 @@ def compared(data: TableData, seconds: float) -> list[list[str]]:
         parameters = sum(p.numel() for p in network.parameters())
         before, after = outcome.history[0][2] * places, outcome.validation_loss * places
         steps = f"{outcome.steps} of {recipe.batch} rows"
-        lines.append([name, f"{parameters:,}", f"{fit:.0f}", steps, f"{before:.2f}", f"{after:.2f}", f"{passes:,.0f}"])
+        lines.append((name, f"{parameters:,}", f"{fit:.0f}", steps, f"{before:.2f}", f"{after:.2f}", f"{passes:,.0f}"))
         print(" | ".join(lines[-1]), flush=True)
     return lines
 
@@ -138,10 +138,9 @@ def main() -> None:
     torch.set_num_threads(1)
     data = wide(chosen.columns)
     head = ("network", "parameters", "fit s", "steps", "nats/row, first evaluation", "nats/row, kept", "passes/s")
-    table = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    table += ["| " + " | ".join(line) + " |" for line in compared(data, chosen.seconds)]
+    table = markdown(compared(data, chosen.seconds), head)
     shape = f"{len(data):,} rows x {data.table.shape[1]} columns, {chosen.seconds:.0f} s of one thread"
-    body = f"{shape}. {machine()}.\n\n" + "\n".join(table)
+    body = f"{shape}. {machine()}.\n\n{table}"
     print(f"\n{body}")
     if chosen.record:
         record("Wide tables", body)
