@@ -226,8 +226,11 @@ class Denoiser(nn.Module):
 
     def logits(self, x: Tensor, stage: Stage, tokens: Tensor) -> Tensor:
         """Shape: (batch, width), tokens (batch, tokens) as `forward` saw them -> (batch, vocabulary of the stage)."""
-        logits = self.heads[stage](x)
-        return soft_cap(logits + self.prior(tokens) if self.prior is not None and stage == "coarse" else logits)
+        logits = self.heads[stage](x).float()
+        if self.prior is not None and stage == "coarse":
+            with torch.autocast(tokens.device.type, enabled=False):  # it inverts matrices
+                logits = logits + self.prior(tokens)
+        return soft_cap(logits)
 
 
 class StageLoss(nn.Module):

@@ -28,9 +28,10 @@ class Objective(nn.Module):
     first_bin: Tensor
     parent: Tensor
 
-    def __init__(self, layout: Layout, tokens: Tensor, held: Tensor, seed: Seed) -> None:
+    def __init__(self, layout: Layout, tokens: Tensor, held: Tensor, seed: Seed, *, bfloat16: bool = False) -> None:
+        """`bfloat16`: matrix products of the network in that precision; weights, sums and the loss keep float32."""
         super().__init__()
-        self.layout, self.seed, self.tokens = layout, seed, tokens
+        self.layout, self.seed, self.tokens, self.low_precision = layout, seed, tokens, bfloat16
         self.losses = nn.ModuleDict({"coarse": StageLoss(layout, "coarse"), "fine": StageLoss(layout, "fine")})
         repeats = max(1, EVALUATION_CELLS // max(1, held.numel()))
         pick = torch.randperm(len(tokens), generator=seed.child("rows").torch())[: len(held)]
@@ -69,13 +70,15 @@ class Objective(nn.Module):
             fine_hidden, fine_weights = hide(binned, masks)
             seen_second = torch.cat([second[:, :coarse], second[:, coarse:].masked_fill(fine_hidden, HIDDEN)], 1)
             seen = torch.cat([seen, seen_second])
-        x = network(seen, dropout)
-        split = len(first)
-        logits = network.logits(x[:split], "coarse", seen[:split])  # type: ignore[operator]
+        split, fine_logits = len(first), None
+        with torch.autocast(seen.device.type, torch.bfloat16, enabled=self.low_precision):
+            x = network(seen, dropout)
+            logits = network.logits(x[:split], "coarse", seen[:split])  # type: ignore[operator]
+            if total > coarse:
+                fine_logits = network.logits(x[split:], "fine", seen[split:])  # type: ignore[operator]
         loss: Tensor = self.losses["coarse"](logits, first[:, :coarse], weights) * coarse
-        if total > coarse:
-            logits = network.logits(x[split:], "fine", seen[split:])  # type: ignore[operator]
-            loss = loss + self.losses["fine"](logits, second[:, coarse:], fine_weights) * (total - coarse)
+        if fine_logits is not None:
+            loss = loss + self.losses["fine"](fine_logits, second[:, coarse:], fine_weights) * (total - coarse)
         return loss / total
 
 

@@ -76,6 +76,7 @@ class TableDiffusion:
     tolerance: float | None = None  # later weights with this share more validation loss are kept; None: 0 or 0.003
     memorisation_gap: float | None = None  # stop at this growth of validation/train loss; None: .05 or .1, by width
     prior: bool | None = None  # start from a Gaussian copula; None: below 5,000 patients, where it is quick
+    bfloat16: bool | None = None  # matrix products of the training in that precision; None: on a GPU
     checkpoint_seconds: float = 30.0  # between checkpoints, where the run has a folder
     threads: int | None = None  # torch threads; None: as torch is set
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is one
@@ -112,7 +113,9 @@ class TableDiffusion:
         network.start_from(marginals(tokens[~held], layout))
         network.group.copy_(torch.from_numpy(groups(tokens[~held], layout)))
         fingerprint = train.fingerprint()
-        objective = Objective(layout, tokens[~held], tokens[held], seed.child("evaluation")).to(tokens.device)
+        objective = Objective(
+            layout, tokens[~held], tokens[held], seed.child("evaluation"), bfloat16=bool(settings.bfloat16)
+        ).to(tokens.device)
         with keeping_the_best(run, log.warning) as run, training.threads(self.threads):
             outcome = training.train(
                 network,
@@ -122,7 +125,12 @@ class TableDiffusion:
                 recipe=settings._recipe(len(objective.tokens)),
                 seed=seed.child("training"),
                 run=run,
-                identity={"generator": self.name, "data": fingerprint, **settings._network_settings()},
+                identity={
+                    "generator": self.name,
+                    "data": fingerprint,
+                    "bfloat16": settings.bfloat16,
+                    **settings._network_settings(),
+                },
             )
         if prior is None:
             training.require_learned(outcome)
@@ -268,6 +276,7 @@ class TableDiffusion:
             "tolerance": (0.0, 0.003, 0.003, 0.003)[tier],  # annealed weights sample better than their loss alone says
             "memorisation_gap": (0.05, 0.1, 0.1, 0.1)[tier],
             "prior": tier == 0 and _axes(codec) <= _PRIOR_AXES,
+            "bfloat16": device == "cuda",
         }
         unset = {name: value for name, value in chosen.items() if getattr(self, name) is None}
         return dataclasses.replace(self, device=device, **unset)  # type: ignore[arg-type]

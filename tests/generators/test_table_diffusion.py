@@ -235,6 +235,17 @@ def test_no_planted_rare_level_or_extreme_in_any_byte_of_the_model(tmp_path):
     assert set(rows["dx"]) == {"common-a", "common-b"}
 
 
+@pytest.mark.parametrize("prior", [False, True])
+def test_bfloat16_is_used_where_asked_for_and_changes_the_training_by_its_rounding_alone(law, prior):
+    asked = {"threads": 1, "max_steps": 200, "prior": prior}
+    whole = TableDiffusion(**asked).fit(law, seed=1)
+    half = TableDiffusion(**asked, bfloat16=True).fit(law, seed=1)
+    losses = [generator.facts["validation_loss"] for generator in (whole, half)]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert {parameter.dtype for parameter in half._fitted.network.parameters()} == {torch.float32}
+
+
 def test_few_patients_are_refused_unless_forced(law):
     few = law.take(np.arange(40))
     with pytest.raises(DataError, match="too few patients: 40"):
