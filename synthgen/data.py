@@ -109,6 +109,11 @@ class TableData:
         Raises:
             DataError: fewer than two patients, or a share that leaves one side empty.
         """
+        sealed = self.holdout_rows(holdout=holdout, seed=seed)
+        return self.take(~sealed), self.take(sealed)
+
+    def holdout_rows(self, *, holdout: float, seed: int | Seed) -> np.ndarray:
+        """Which rows `split_by_patient` seals. Shape: -> (rows,) boolean."""
         import numpy as np
 
         if not 0 < holdout < 1:
@@ -122,7 +127,8 @@ class TableData:
         order = np.lexsort((rng.random(count), strata))  # by stratum, random within
         sealed = np.zeros(count, dtype=bool)  # every stratum gives its share: positions at even steps
         sealed[order[np.floor((np.arange(wanted) + 0.5) * count / wanted).astype(int)]] = True
-        return self.take(~sealed[patients]), self.take(sealed[patients])
+        found: np.ndarray = sealed[patients]
+        return found
 
 
 def canonical_column(values: Any, column: Column) -> Any:

@@ -1,0 +1,1 @@
+"""DICOM objects: what a folder of them holds, how they are written, and how they reach an archive."""
