@@ -64,6 +64,7 @@ Reason = Literal[
     "compressed beyond reason",
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
+ACCEPTABLE: tuple[Reason, ...] = ("localizer", "screen save", "secondary capture", "burned-in text", "no patient")
 
 _READ = (
     "SOPClassUID SOPInstanceUID PatientID PatientSex PatientAge StudyInstanceUID SeriesInstanceUID Modality ImageType "
@@ -124,14 +125,16 @@ class Header:
 def quiet() -> Iterator[None]:
     """Keep pydicom's warnings and log lines, which quote values of the header, out of every log."""
     logger, settings = logging.getLogger("pydicom"), pydicom.config.settings
-    before, mode = logger.disabled, settings.reading_validation_mode
-    logger.disabled, settings.reading_validation_mode = True, pydicom.config.IGNORE
+    before, mode = logger.level, settings.reading_validation_mode
+    logger.setLevel(logging.CRITICAL + 1)  # which its children inherit
+    settings.reading_validation_mode = pydicom.config.IGNORE
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.disabled, settings.reading_validation_mode = before, mode
+        logger.setLevel(before)
+        settings.reading_validation_mode = mode
 
 
 def looks_like_dicom(start: bytes) -> bool:
@@ -154,7 +157,7 @@ def read_header(file: BinaryIO, size: int, *, accept: Collection[Reason] = ()) -
     Args:
         file: at its start.
         size: of the file, in bytes.
-        accept: reasons that do not count, such as "secondary capture".
+        accept: those of `ACCEPTABLE` that do not count. Where no patient is named, the study stands for one.
 
     Raises:
         Refused: with the reason.
@@ -222,7 +225,7 @@ def _stopping_before_bombs(file: BinaryIO, stop: Any) -> Any:
         file.seek(at)
         inflating, made = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while (chunk := file.read(1 << 16)) and not inflating.eof:
-            while chunk:
+            while chunk and not inflating.eof:
                 made += len(inflating.decompress(chunk, 1 << 20))
                 chunk = inflating.unconsumed_tail
                 if made > _MOST_BYTES // 4:
@@ -258,7 +261,8 @@ def _header(data: FileDataset, pixels: int, accept: Collection[Reason]) -> Heade
     """The header, where nothing speaks against the image."""
     if pixels < 0:
         raise Refused("a DICOMDIR" if data.get("DirectoryRecordSequence") is not None else "no pixels")
-    for reason in _speaks_against(data):
+    against = list(_speaks_against(data))
+    for reason in against:
         if reason not in accept:
             raise Refused(reason)
     rows, columns = number(data, "Rows"), number(data, "Columns")
@@ -286,7 +290,7 @@ def _header(data: FileDataset, pixels: int, accept: Collection[Reason]) -> Heade
     positions = tuple(vector(groups, "ImagePositionPatient", 3) for groups in frame_groups)
     return Header(
         instance=instance,
-        patient=patient,
+        patient=study if "no patient" in against else patient,
         study=study,
         series=series,
         transfer_syntax=syntax,

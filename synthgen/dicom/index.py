@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from synthgen.dicom.files import Entry, files
-from synthgen.dicom.header import Header, Reason, Refused, read_header
+from synthgen.dicom.header import ACCEPTABLE, Header, Reason, Refused, read_header
 from synthgen.dicom.series import Series, grouped
+from synthgen.errors import UsageError, suggest
 from synthgen.protocols import Progress, Run
 
 
@@ -50,11 +51,11 @@ def index(source: str | Path, *, accept: Collection[Reason] = (), run: Run | Non
 
     Args:
         source: it is only read.
-        accept: reasons that do not count, such as "secondary capture".
+        accept: those of `ACCEPTABLE` that do not count. Where no patient is named, the study stands for one.
         run: told of progress, and asked to stop.
 
     Raises:
-        UsageError: there is no such source.
+        UsageError: there is no such source, or a reason that cannot be accepted.
         DataError: the source is neither folder nor DICOM file nor archive.
         EnvironmentProblem: it may not be read.
 
@@ -63,6 +64,8 @@ def index(source: str | Path, *, accept: Collection[Reason] = (), run: Run | Non
     Index(1 images in 1 series; 0 files put aside)
     """
     run = run or Run()
+    if strange := set(accept) - set(ACCEPTABLE):
+        raise UsageError(f"{min(strange)!r} cannot be accepted: {suggest(min(strange), ACCEPTABLE)}")
     entries = files(Path(source))
     headers: dict[int, Header] = {}
     quarantine: dict[int, Reason] = {}
