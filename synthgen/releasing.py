@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
-import shutil
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synthgen.errors import DataError, EnvironmentProblem, ReleaseRefused, UsageError
+from synthgen.errors import DataError, ReleaseRefused, UsageError
+from synthgen.folders import appearing
 
 if TYPE_CHECKING:
     from synthgen.auditing import Audit
@@ -59,10 +57,8 @@ def release(
     if os.path.lexists(folder) and not (force and _replaceable(folder)):
         hint = "it is not a release, so it is not replaced" if force else "name another folder, or use force"
         raise UsageError(f"the folder {folder.name!r} exists; {hint}")
-    with _failing_cleanly(), _staging(folder) as staging:
+    with appearing(folder, "the release") as staging:
         _fill(staging, audit, data, licence)
-        _to_disk(staging)
-        _put(staging, folder)
     return folder
 
 
@@ -127,30 +123,6 @@ def _replaceable(folder: Path) -> bool:
     return not inside or {CHECKSUMS, "audit.json"} <= inside
 
 
-@contextlib.contextmanager
-def _failing_cleanly() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot write the release: {error.strerror or type(error).__name__}") from error
-
-
-@contextlib.contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """A new folder beside the release, on the same disk; it is gone afterwards, as are parents made for nothing."""
-    parents = [parent for parent in folder.absolute().parents if not parent.exists()]
-    staging = folder.with_name(f".{folder.name}.{os.getpid()}.{time.monotonic_ns()}.part")
-    try:
-        staging.mkdir(parents=True)
-        yield staging
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            for parent in parents:
-                parent.rmdir()
-        raise
-
-
 def _fill(staging: Path, audit: Audit, data: TableData, licence: str | None) -> None:
     from synthgen import report
     from synthgen.io import write
@@ -167,37 +139,6 @@ def _fill(staging: Path, audit: Audit, data: TableData, licence: str | None) -> 
     written = {path.name: _digest(path) for path in staging.iterdir()}
     assert sorted(written) == sorted(FILES), "a release holds exactly the files that verify asks for"
     _write_text(staging / CHECKSUMS, _checksum_text(written))
-
-
-def _put(staging: Path, folder: Path) -> None:
-    """Rename into place; an earlier release is put back if that fails."""
-    if not os.path.lexists(folder):
-        staging.rename(folder)
-    else:
-        former = staging.with_suffix(".former")
-        folder.rename(former)
-        try:
-            staging.rename(folder)
-        except OSError:
-            former.rename(folder)
-            raise
-        shutil.rmtree(former, ignore_errors=True)
-    _sync(folder.absolute().parent)
-
-
-def _to_disk(staging: Path) -> None:
-    for path in (*sorted(staging.iterdir()), staging):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    if path.is_dir() and os.name != "posix":
-        return  # other systems cannot open a folder
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write_text(path: Path, text: str) -> None:
