@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-_CODE = re.compile(r"[A-Z0-9][A-Z0-9_ ]{0,15}")  # of what VR CS allows; anything else might be free text
+CODE = re.compile(r"[A-Z0-9][A-Z0-9_ ]{0,15}")  # of what VR CS allows; anything else might be free text
 _AGE = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 Vector = tuple[float, ...]
@@ -99,4 +99,4 @@ def vector(groups: dict[str, Any], keyword: str, length: int) -> Vector:
 def code(data: Dataset, keyword: str) -> str:
     """A coded string, if it is one: anything else might be free text."""
     value = str(data.get(keyword) or "").strip().upper()
-    return value if _CODE.fullmatch(value) else ""
+    return value if CODE.fullmatch(value) else ""
