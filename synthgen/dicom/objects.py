@@ -50,6 +50,10 @@ _MG_VIEWS = {
     "CC": Code("399162004", "SCT", "cranio-caudal"),
     "MLO": Code("399368009", "SCT", "medio-lateral oblique"),
 }
+_DX_VIEWS = {
+    "AP": Code("399348003", "SCT", "antero-posterior"),
+    "PA": Code("272479007", "SCT", "postero-anterior"),
+}
 _HEADS = frozenset({"HEAD", "BRAIN", "SKULL", "FACE", "HEADNECK"})
 
 
@@ -223,6 +227,8 @@ def _dx(data: Dataset, about: About) -> None:
     data.AcquisitionContextSequence = Sequence([])
     if about.view:
         data.ViewPosition = about.view
+    if about.view in _DX_VIEWS:
+        data.ViewCodeSequence = _coded(_DX_VIEWS[about.view])
 
 
 def _mg(data: Dataset, about: About) -> None:

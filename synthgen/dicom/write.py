@@ -169,6 +169,7 @@ def _records(images: ImageData, modality: str | None, seed: Seed) -> list[_Recor
     studies: dict[tuple[Any, ...], int] = {}
     per_patient, per_study = collections.Counter[int](), collections.Counter[tuple[Any, ...]]()
     series: dict[tuple[Any, ...], tuple[int, int]] = {}
+    days: dict[tuple[Any, ...], date] = {}
     births: dict[int, date | None] = {}
     found = []
     values_of: list[Any] = table.to_dict("records")
@@ -182,13 +183,16 @@ def _records(images: ImageData, modality: str | None, seed: Seed) -> list[_Recor
         if one not in series:
             series[one] = (len(series), per_study[study])
             per_study[study] += 1
-        day = _study_date(values, births.get(patient), seed.child("day", str(patient), str(studies[study])))
-        births.setdefault(patient, _birth_date(values, day, seed.child("birth", str(patient))))
-        place = series[one]
-        found.append(_Record(kind, values, patient, studies[study], *place, day, births[patient]))
-    wrong = sum(_contradicts(record) for record in found)
-    if wrong:
-        raise DataError(f"{wrong:,} records contradict the age or the study date of their patient's first record")
+        if study not in days:
+            days[study] = _study_date(values, births.get(patient), seed.child("day", str(patient), str(studies[study])))
+        if patient not in births:
+            births[patient] = _birth_date(values, days[study], seed.child("birth", str(patient)))
+        found.append(_Record(kind, values, patient, studies[study], *series[one], days[study], births[patient]))
+    sexes = {record.patient: record.get("sex") for record in reversed(found)}
+    if wrong := sum(_contradicts(record, sexes[record.patient]) for record in found):
+        raise DataError(
+            f"{wrong:,} records contradict the sex, age or study date that an earlier record of their patient or study gives"
+        )
     return found
 
 
@@ -258,10 +262,12 @@ def _age(born: date | None, day: date) -> int | None:
     return None if born is None else day.year - born.year - ((day.month, day.day) < (born.month, born.day))
 
 
-def _contradicts(record: _Record) -> bool:
-    """Whether the age at the study is not the record's, by more than rounding."""
+def _contradicts(record: _Record, sex: Any) -> bool:
+    """Whether sex or date are not the patient's or the study's, or the age is not the record's by more than rounding."""
     age, stated = _age(record.birth_date, record.study_date), record.get("age_years")
-    return age is not None and (age < 0 or (stated is not None and abs(age - stated) > 1))
+    aged = age is not None and (age < 0 or (stated is not None and abs(age - stated) > 1))
+    dated = record.get("study_date") is not None and record.get("study_date").date() != record.study_date
+    return aged or dated or record.get("sex") != sex
 
 
 def _about(
