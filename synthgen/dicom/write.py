@@ -191,7 +191,7 @@ def _records(images: ImageData, modality: str | None, seed: Seed) -> list[_Recor
     sexes = {record.patient: record.get("sex") for record in reversed(found)}
     if wrong := sum(_contradicts(record, sexes[record.patient]) for record in found):
         raise DataError(
-            f"{wrong:,} records contradict the sex, age or study date that an earlier record of their patient or study gives"
+            f"{wrong:,} records contradict the sex, age or study date of an earlier record of their patient"
         )
     return found
 
@@ -263,7 +263,7 @@ def _age(born: date | None, day: date) -> int | None:
 
 
 def _contradicts(record: _Record, sex: Any) -> bool:
-    """Whether sex or date are not the patient's or the study's, or the age is not the record's by more than rounding."""
+    """Whether sex or date are not the patient's or the study's, or the age differs by more than rounding."""
     age, stated = _age(record.birth_date, record.study_date), record.get("age_years")
     aged = age is not None and (age < 0 or (stated is not None and abs(age - stated) > 1))
     dated = record.get("study_date") is not None and record.get("study_date").date() != record.study_date
