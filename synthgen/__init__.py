@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from synthgen.auditing import Audit as Audit
     from synthgen.auditing import audit as audit
     from synthgen.data import TableData as TableData
+    from synthgen.dicom.write import write_dicom as write_dicom
     from synthgen.errors import DataError as DataError
     from synthgen.errors import ReleaseRefused as ReleaseRefused
     from synthgen.errors import SynthgenError as SynthgenError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from synthgen.generators.independent import Independent as Independent
     from synthgen.generators.table_diffusion import TableDiffusion as TableDiffusion
     from synthgen.generators.table_gan import TableGan as TableGan
+    from synthgen.image_io import read_images as read_images
+    from synthgen.images import ImageData as ImageData
     from synthgen.io import read as read
     from synthgen.io import write as write
     from synthgen.policy import Policy as Policy
@@ -44,6 +47,7 @@ _HOME = {
     "Column": "schema",
     "Copula": "generators.copula",
     "DataError": "errors",
+    "ImageData": "images",
     "Independent": "generators.independent",
     "Policy": "policy",
     "ReleaseRefused": "errors",
@@ -58,10 +62,12 @@ _HOME = {
     "datasets": "",
     "load_policy": "policy",
     "read": "io",
+    "read_images": "image_io",
     "read_schema": "schema",
     "release": "releasing",
     "verify": "releasing",
     "write": "io",
+    "write_dicom": "dicom.write",
 }
 
 __all__ = [  # sorted, checked by a test against _HOME
@@ -69,6 +75,7 @@ __all__ = [  # sorted, checked by a test against _HOME
     "Column",
     "Copula",
     "DataError",
+    "ImageData",
     "Independent",
     "Policy",
     "ReleaseRefused",
@@ -83,10 +90,12 @@ __all__ = [  # sorted, checked by a test against _HOME
     "datasets",
     "load_policy",
     "read",
+    "read_images",
     "read_schema",
     "release",
     "verify",
     "write",
+    "write_dicom",
 ]
 
 

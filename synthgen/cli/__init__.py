@@ -9,7 +9,7 @@ import traceback
 import click
 
 from synthgen import __version__
-from synthgen.cli import assess, draw, inspect, options, run
+from synthgen.cli import assess, dicom, draw, inspect, options, run
 from synthgen.errors import SynthgenError
 
 
@@ -36,6 +36,7 @@ for command in (
     assess.release,
     assess.verify,
     assess.report,
+    dicom.dicom,
     inspect.list_,
     inspect.describe,
     inspect.doctor,
