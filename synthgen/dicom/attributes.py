@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-CODE = re.compile(r"[A-Z0-9][A-Z0-9_ ]{0,15}")  # of what VR CS allows; anything else might be free text
 _AGE = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 Vector = tuple[float, ...]
@@ -96,7 +96,7 @@ def vector(groups: dict[str, Any], keyword: str, length: int) -> Vector:
     return values if len(values) == length and np.isfinite(values).all() else ()
 
 
-def code(data: Dataset, keyword: str) -> str:
-    """A coded string, if it is one: anything else might be free text."""
+def term(data: Dataset, keyword: str, known: Container[str]) -> str:
+    """A coded string, if it is one of the known ones; empty otherwise, for it might be a name."""
     value = str(data.get(keyword) or "").strip().upper()
-    return value if CODE.fullmatch(value) else ""
+    return value if value in known else ""

@@ -26,16 +26,17 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from synthgen.dicom import terms
 from synthgen.dicom.attributes import (
     Vector,
     age_years,
-    code,
     functional_groups,
     number,
     orientation,
     plane,
     several,
     spacing,
+    term,
     vector,
     window,
 )
@@ -270,7 +271,7 @@ def _header(data: FileDataset, pixels: int, accept: Collection[Reason]) -> Heade
     allocated = number(data, "BitsAllocated")
     if min(rows, columns, frames, samples, allocated) < 1:
         raise Refused("image of no size")
-    photometric, syntax = code(data, "PhotometricInterpretation"), _syntax(data)
+    photometric, syntax = term(data, "PhotometricInterpretation", terms.PHOTOMETRICS), _syntax(data)
     needed = rows * columns * frames * samples * allocated // 8
     if needed > _MOST_BYTES:
         raise Refused("image too large")
@@ -294,7 +295,7 @@ def _header(data: FileDataset, pixels: int, accept: Collection[Reason]) -> Heade
         study=study,
         series=series,
         transfer_syntax=syntax,
-        modality=code(data, "Modality"),
+        modality=term(data, "Modality", terms.MODALITIES),
         rows=rows,
         columns=columns,
         frames=frames,
@@ -307,10 +308,10 @@ def _header(data: FileDataset, pixels: int, accept: Collection[Reason]) -> Heade
         one_plane=all(plane(groups) == plane(first) for groups in frame_groups),
         thickness=next(iter(vector(first, "SliceThickness", 1)), None),
         window=window(first),
-        body_part=code(data, "BodyPartExamined"),
-        laterality=code(data, "ImageLaterality") or code(data, "Laterality"),
-        view=code(data, "ViewPosition"),
-        sex=code(data, "PatientSex"),
+        body_part=term(data, "BodyPartExamined", terms.body_parts()),
+        laterality=term(data, "ImageLaterality", terms.LATERALITIES) or term(data, "Laterality", terms.LATERALITIES),
+        view=term(data, "ViewPosition", terms.VIEWS),
+        sex=term(data, "PatientSex", terms.SEXES),
         age_years=age_years(data.get("PatientAge")),
     )
 

@@ -19,6 +19,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import DSfloat
 
 from synthgen import __version__
+from synthgen.dicom.terms import body_parts
 
 Kind = Literal["CT", "MR", "CR", "DX", "MG", "US", "OT"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -34,18 +35,7 @@ SOP_CLASSES: Mapping[Kind, UID] = {
     "US": UID(_ROOT + "6.1"),
     "OT": UID(_ROOT + "7"),
 }
-_REGIONS = {  # BodyPartExamined -> anatomic region
-    "ABDOMEN": Code("818981001", "SCT", "Abdomen"),
-    "BREAST": Code("76752008", "SCT", "Breast"),
-    "CHEST": Code("816094009", "SCT", "Chest"),
-    "HAND": Code("85562004", "SCT", "Hand"),
-    "HEAD": Code("69536005", "SCT", "Head"),
-    "KNEE": Code("72696002", "SCT", "Knee"),
-    "PELVIS": Code("816092008", "SCT", "Pelvis"),
-    "SKULL": Code("89546000", "SCT", "Skull"),
-}
 _UNKNOWN_REGION = Code("38266002", "SCT", "Entire body")
-_PAIRED = frozenset({"BREAST", "HAND", "KNEE", "ELBOW", "FOOT", "HIP", "SHOULDER", "ANKLE", "WRIST", "EYE", "KIDNEY"})
 _MG_VIEWS = {
     "CC": Code("399162004", "SCT", "cranio-caudal"),
     "MLO": Code("399368009", "SCT", "medio-lateral oblique"),
@@ -105,11 +95,11 @@ def object_of(image: np.ndarray, about: About) -> tuple[Dataset, int]:
     _patient_and_study(data, about)
     _synthetic(data, about)
     clipped = _pixels(data, image, about)
-    data.BodyPartExamined = about.body_part or None
-    if not about.body_part:
-        del data.BodyPartExamined
+    if about.body_part:
+        data.BodyPartExamined = about.body_part
     _KIND[about.kind](data, about)
-    if about.body_part in _PAIRED | {""} and "ImageLaterality" not in data:
+    paired = not about.body_part or body_parts()[about.body_part].paired
+    if paired and "ImageLaterality" not in data:
         data.Laterality = about.laterality if about.laterality in ("L", "R") else ""
     return data, clipped
 
@@ -214,7 +204,7 @@ def _dx(data: Dataset, about: About) -> None:
     assert about.spacing_mm, "the writer asks for it"
     data.ImageType = ["DERIVED", "SECONDARY", ""]
     data.PresentationIntentType = "FOR PRESENTATION"
-    data.AnatomicRegionSequence = _coded(_REGIONS.get(about.body_part, _UNKNOWN_REGION))
+    data.AnatomicRegionSequence = _coded(body_parts()[about.body_part].code if about.body_part else _UNKNOWN_REGION)
     data.ImageLaterality = about.laterality if about.laterality in ("L", "R", "B") else "U"
     data.PatientOrientation = ["L", "F"]
     data.PixelIntensityRelationship, data.PixelIntensityRelationshipSign = "LOG", -1
@@ -234,7 +224,7 @@ def _dx(data: Dataset, about: About) -> None:
 def _mg(data: Dataset, about: About) -> None:
     _dx(data, about)
     data.BodyPartExamined, data.OrganExposed, data.PositionerType = "BREAST", "BREAST", "MAMMOGRAPHIC"
-    data.AnatomicRegionSequence = _coded(_REGIONS["BREAST"])
+    data.AnatomicRegionSequence = _coded(body_parts()["BREAST"].code)
     view = _coded(_MG_VIEWS.get(about.view, _MG_VIEWS["CC"]))
     view[0].ViewModifierCodeSequence = Sequence([])
     data.ViewCodeSequence = view

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from synthgen import __version__
-from synthgen.dicom.attributes import CODE
+from synthgen.dicom import terms
 from synthgen.dicom.directory import directory_entry, write_directory
 from synthgen.dicom.header import quiet
 from synthgen.dicom.objects import KINDS, VOLUMES, About, Kind, object_of
@@ -277,7 +277,7 @@ def _about(
     numbers = (record.patient, record.study, record.series_of_study)
     names = [str(number) for number in numbers]
     person = f"{seed.child('patient', names[0]).integer() % 10**12:012d}"
-    sex, bits = str(record.get("sex") or ""), record.get("bits")
+    bits = record.get("bits")
     spacing = _pair(record, "row_spacing_mm", "column_spacing_mm")
     if spacing is None and record.kind in _NEEDS_SPACING:
         raise DataError(f"{record.kind} objects need the columns 'row_spacing_mm' and 'column_spacing_mm'")
@@ -289,7 +289,7 @@ def _about(
         kind=record.kind,
         patient_id=f"SYN-{person}",
         patient_name=f"Synthetic^{person}",
-        sex=sex if sex in ("F", "M", "O") else "",
+        sex=_term(record.get("sex"), terms.SEXES),
         birth_date=record.birth_date,
         age_years=_age(record.birth_date, record.study_date),
         study_uid=_uid(seed, "study", *names[:2]),
@@ -300,9 +300,9 @@ def _about(
         frame_of_reference_uid=_uid(seed, "frame of reference", *names),
         instance_uid=_uid(seed, "instance", *names, str(at)),
         instance_number=at + 1,
-        body_part=_code(record.get("body_part")),
-        laterality=_code(record.get("laterality")),
-        view=_code(record.get("view")),
+        body_part=_term(record.get("body_part"), terms.body_parts()),
+        laterality=_term(record.get("laterality"), terms.LATERALITIES),
+        view=_term(record.get("view"), terms.VIEWS),
         spacing_mm=spacing,
         slice_mm=None if between is None else float(between),
         place=place,
@@ -319,10 +319,10 @@ def _pair(record: _Record, first: str, second: str) -> tuple[float, float] | Non
     return None if None in values else (float(values[0]), float(values[1]))
 
 
-def _code(value: Any) -> str:
-    """A coded string of the standard, if it is one: anything else might be free text."""
+def _term(value: Any, known: Container[str]) -> str:
+    """A word of the standard, or nothing: any other might be a name."""
     text = str(value or "").upper()
-    return text if CODE.fullmatch(text) else ""
+    return text if text in known else ""
 
 
 def _uid(seed: Seed, *names: str) -> str:

@@ -128,4 +128,5 @@ def canary_bytes():
     """What must not be found in any output, in the encodings that a file may use."""
     texts = [value for key, value in CANARIES.items() if key not in ("PatientBirthDate", "StudyDate")]
     texts += ["Featherstonehaugh", "Peregrine", "Quackenbush", UID_ROOT, PRIVATE, "19310217", "20190823"]
+    texts += ["PEREGRINE", "QUACKENBUSH"]  # words that have the form of a code
     return [text.encode(code) for text in texts for code in ("utf-8", "utf-16-le")]
