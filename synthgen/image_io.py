@@ -14,7 +14,7 @@ import numpy as np
 from synthgen.dicom.files import Entry, files
 from synthgen.dicom.header import Header, Reason, Refused, digest, looks_like_dicom
 from synthgen.dicom.index import Index, index
-from synthgen.dicom.pixels import DicomPixels
+from synthgen.dicom.pixels import PROJECTIONS, DicomPixels
 from synthgen.dicom.screen import screened
 from synthgen.dicom.series import Series
 from synthgen.errors import DataError, UsageError
@@ -134,7 +134,8 @@ def _each(series: Series) -> list[tuple[tuple[int, int], ...]]:
 def _record(series: Series, header: Header) -> dict[str, Any]:
     """One image's record; None: not known."""
     spacing = header.spacing or (None, None)
-    window = header.window or (None, None)
+    shown = header.modality in PROJECTIONS  # through their window already
+    window = (None, None) if shown or not header.window else header.window
     return {
         "patient": str(series.patient),
         "study": str(series.study),

@@ -19,7 +19,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import DSfloat
 
 from synthgen import __version__
-from synthgen.dicom.terms import body_parts
+from synthgen.dicom.terms import MAMMOGRAPHY, PROJECTION_VIEWS, body_parts
+from synthgen.errors import DataError
 
 Kind = Literal["CT", "MR", "CR", "DX", "MG", "US", "OT"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -36,14 +37,7 @@ SOP_CLASSES: Mapping[Kind, UID] = {
     "OT": UID(_ROOT + "7"),
 }
 _UNKNOWN_REGION = Code("38266002", "SCT", "Entire body")
-_MG_VIEWS = {
-    "CC": Code("399162004", "SCT", "cranio-caudal"),
-    "MLO": Code("399368009", "SCT", "medio-lateral oblique"),
-}
-_DX_VIEWS = {
-    "AP": Code("399348003", "SCT", "antero-posterior"),
-    "PA": Code("272479007", "SCT", "postero-anterior"),
-}
+_ORIENTATIONS = {"LL": ["P", "F"], "RL": ["A", "F"]}  # of rows and columns; all others are frontal
 _HEADS = frozenset({"HEAD", "BRAIN", "SKULL", "FACE", "HEADNECK"})
 
 
@@ -149,16 +143,23 @@ def _pixels(data: Dataset, image: np.ndarray, about: About) -> int:
     else:
         data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
         signed = about.kind == "CT"
-        bits = 16 if signed else about.bits
+        bits = _bits(about)
         low, high = (-(2**15), 2**15 - 1) if signed else (0, 2**bits - 1)
-        kind = np.dtype("<i2") if signed else np.dtype("<u2" if bits > 8 else "uint8")
+        kind = np.dtype("<i2") if signed else np.dtype("<u2" if bits > 8 or about.kind == "MR" else "uint8")
     values = np.rint(image.astype(np.float64))
+    if not np.isfinite(values).all():
+        raise DataError("an image holds pixels that are no numbers")
     data.BitsAllocated, data.BitsStored, data.HighBit = kind.itemsize * 8, bits, bits - 1
     data.PixelRepresentation = int(kind.kind == "i")
     raw = np.clip(values, low, high).astype(kind).tobytes()
     data.PixelData = raw + b"\0" * (len(raw) % 2)
     data["PixelData"].VR = "OW" if kind.itemsize > 1 else "OB"
     return int(np.count_nonzero((values < low) | (values > high)))
+
+
+def _bits(about: About) -> int:
+    """Sixteen for CT, eight for ultrasound, for all others what the record says."""
+    return {"CT": 16, "US": 8}.get(about.kind, about.bits)
 
 
 def _ct(data: Dataset, about: About) -> None:
@@ -192,11 +193,10 @@ def _plane(data: Dataset, about: About) -> None:
 
 def _cr(data: Dataset, about: About) -> None:
     data.ImageType = ["DERIVED", "SECONDARY"]
-    data.ViewPosition, data.PatientOrientation = about.view, ["L", "F"]
+    data.ViewPosition, data.PatientOrientation = about.view, _ORIENTATIONS.get(about.view, ["L", "F"])
+    data.BodyPartExamined = about.body_part
     if about.spacing_mm:
         data.ImagerPixelSpacing = [_decimal(value) for value in about.spacing_mm]
-    if about.window:
-        _window(data, about.window)
 
 
 def _dx(data: Dataset, about: About) -> None:
@@ -206,26 +206,26 @@ def _dx(data: Dataset, about: About) -> None:
     data.PresentationIntentType = "FOR PRESENTATION"
     data.AnatomicRegionSequence = _coded(body_parts()[about.body_part].code if about.body_part else _UNKNOWN_REGION)
     data.ImageLaterality = about.laterality if about.laterality in ("L", "R", "B") else "U"
-    data.PatientOrientation = ["L", "F"]
+    data.PatientOrientation = _ORIENTATIONS.get(about.view, ["L", "F"])
     data.PixelIntensityRelationship, data.PixelIntensityRelationshipSign = "LOG", -1
     data.RescaleIntercept, data.RescaleSlope, data.RescaleType = "0", "1", "US"
     data.PresentationLUTShape = "IDENTITY"
-    _window(data, about.window or (2.0 ** (about.bits - 1), 2.0**about.bits))
+    _window(data, (2.0 ** (about.bits - 1), 2.0**about.bits))  # values are as they are shown
     data.BurnedInAnnotation = "YES" if about.text_suspected else "NO"
     data.DetectorType, data.PositionerType = "", ""
     data.ImagerPixelSpacing = [_decimal(value) for value in about.spacing_mm]
     data.AcquisitionContextSequence = Sequence([])
     if about.view:
         data.ViewPosition = about.view
-    if about.view in _DX_VIEWS:
-        data.ViewCodeSequence = _coded(_DX_VIEWS[about.view])
+    if about.view in PROJECTION_VIEWS:
+        data.ViewCodeSequence = _coded(PROJECTION_VIEWS[about.view])
 
 
 def _mg(data: Dataset, about: About) -> None:
     _dx(data, about)
     data.BodyPartExamined, data.OrganExposed, data.PositionerType = "BREAST", "BREAST", "MAMMOGRAPHIC"
     data.AnatomicRegionSequence = _coded(body_parts()["BREAST"].code)
-    view = _coded(_MG_VIEWS.get(about.view, _MG_VIEWS["CC"]))
+    view = _coded(MAMMOGRAPHY[about.view])
     view[0].ViewModifierCodeSequence = Sequence([])
     data.ViewCodeSequence = view
     if "ViewPosition" in data:

@@ -1,6 +1,7 @@
 """Which words of a header are known to be codes? Only those of the standard: any other might be a name.
 
-Source: DICOM PS3.16 annex L for body parts, as highdicom ships it; PS3.3 C.7.6.3, C.8.1.1 and C.8.11.5 for the others.
+Source: DICOM PS3.16 annex L for body parts, as highdicom ships it; PS3.16 CID 4010 and 4014 for views; PS3.3 C.7.3.1
+and C.7.6.3 for the others.
 """
 
 from __future__ import annotations
@@ -13,14 +14,31 @@ from typing import NamedTuple
 
 from pydicom.sr.coding import Code
 
+PROJECTION_VIEWS = {
+    "AP": Code("399348003", "SCT", "antero-posterior"),
+    "LL": Code("399173006", "SCT", "left lateral"),
+    "PA": Code("272479007", "SCT", "postero-anterior"),
+    "RL": Code("399198007", "SCT", "right lateral"),
+}
+MAMMOGRAPHY = {
+    "CC": Code("399162004", "SCT", "cranio-caudal"),
+    "FB": Code("399196006", "SCT", "caudo-cranial (from below)"),
+    "LM": Code("399352003", "SCT", "latero-medial"),
+    "LMO": Code("399099002", "SCT", "latero-medial oblique"),
+    "ML": Code("399260004", "SCT", "medio-lateral"),
+    "MLO": Code("399368009", "SCT", "medio-lateral oblique"),
+    "SIO": Code("399188001", "SCT", "superolateral to inferomedial oblique"),
+    "XCCL": Code("399192008", "SCT", "cranio-caudal exaggerated laterally"),
+    "XCCM": Code("399101009", "SCT", "cranio-caudal exaggerated medially"),
+}
 SEXES = frozenset("FMO")
 LATERALITIES = frozenset("LRUB")
-_VIEWS = "AP PA LL RL RLD LLD RLO LLO CC MLO ML LM LMO XCCL XCCM FB SIO ISO CV AT"
 _MODALITIES = (
     "AR BI BMD CR CT DG DX ECG EPS ES GM IO IVOCT IVUS KER LEN LS MG MR NM OAM OCT OP OPM OPT OPV OSS OT PT PX RF RG "
     "RTDOSE RTIMAGE SEG SM SMR SRF TG US VA XA XC"
 )
-VIEWS, MODALITIES = frozenset(_VIEWS.split()), frozenset(_MODALITIES.split())
+MODALITIES = frozenset(_MODALITIES.split())
+VIEWS = frozenset({*PROJECTION_VIEWS, "RLD", "LLD", "RLO", "LLO", *MAMMOGRAPHY})
 PHOTOMETRICS = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "XYB"}) | {
     f"YBR_{kind}" for kind in ("FULL", "FULL_422", "PARTIAL_420", "PARTIAL_422", "ICT", "RCT")
 }

@@ -81,8 +81,9 @@ def test_writing_leaves_no_identifier_in_any_byte(source, tmp_path, caplog):
         row_spacing_mm=0.5,
         column_spacing_mm=0.5,
     )
-    copies = ImageData.of_arrays([real.read(i) for i in range(len(real))], frame)
     for kind in ("CT", "MR", "CR", "DX", "MG", "US", "OT"):
+        needed = {"MG": {"laterality": "L", "view": "CC"}, "US": {"bits": 8}}.get(kind, {})
+        copies = ImageData.of_arrays([real.read(i) for i in range(len(real))], frame.assign(**needed))
         sg.write_dicom(copies, tmp_path / "out" / kind, seed=1, generator="copier", modality=kind)
     assert not found_in(all_bytes(tmp_path / "out"))
     assert not found_in(caplog.text.encode())
