@@ -86,6 +86,8 @@ def describe(name: str) -> None:
 _EXTRAS = {
     "sdv": ": pip install 'synthgen-health[sdv]' adds sdv-ctgan, sdv-tvae, sdv-copula",
     "accelerate": ": pip install 'synthgen-health[track]' adds training on several GPUs, and trackers",
+    "pynetdicom": ": pip install 'synthgen-health[pacs]' adds push to and pull from DICOM archives",
+    "rapidocr": ": pip install 'synthgen-health[ocr]' adds a detector of faint text in pixels",
     "codecarbon": ": pip install 'synthgen-health[energy]' adds the energy of a training to cost.json",
 }
 
@@ -106,6 +108,11 @@ def doctor(as_json: bool) -> None:
         "torch",
         "monai",
         "pydicom",
+        "python-gdcm",
+        "pylibjpeg-openjpeg",
+        "pylibjpeg-rle",
+        "pyjpegls",
+        "highdicom",
         "scikit-learn",
         *_EXTRAS,
         "pandas",
