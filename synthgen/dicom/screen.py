@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,11 +87,17 @@ def _remember(
 
 @functools.cache
 def _reader() -> Callable[[np.ndarray], bool]:
-    """A text detector from a model that comes in its wheel."""
+    """A text detector from a model that comes in its wheel.
+
+    Its engine, onnxruntime, reports its use to its maker from 1.29 on, unless told before it is loaded not to.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
+        import onnxruntime
         from rapidocr import RapidOCR
     except ImportError as error:
         raise EnvironmentProblem("searching for faint text needs: pip install 'synthgen-health[ocr]'") from error
+    onnxruntime.disable_telemetry_events()  # where somebody has loaded it before
     logging.getLogger("RapidOCR").disabled = True  # it would log what it reads
     engine: Any = RapidOCR(params={"Global.log_level": "critical"})
 

@@ -1,5 +1,8 @@
 """Collections of images: labels joined by every key, pictures, arrays, splits by patient, caches without a word."""
 
+import os
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -181,6 +184,16 @@ def test_the_text_detector_of_the_extra(tmp_path):
     save(image_object(smooth(1), at=1), tmp_path / "clean")
     save(image_object(with_text(smooth(2) // 2 + 300, "JANE DOE"), at=2), tmp_path / "named")
     assert screened(index(tmp_path), ocr=True).reasons == {"burned-in text": 1}
+
+
+def test_the_text_detector_reports_to_nobody(tmp_path):
+    """Its engine would keep a number of this machine, and what it is to send, in the user's cache."""
+    pytest.importorskip("rapidocr")
+    script = "import numpy as np; from synthgen.dicom.screen import _reader; _reader()(np.eye(64))"
+    quiet = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = subprocess.run([sys.executable, "-c", script], env=quiet, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in tmp_path.rglob("*") if "onnx" in path.name.lower() or "microsoft" in path.name.lower()]
 
 
 def test_caches_hold_pixels_alone(tmp_path):
