@@ -1,13 +1,17 @@
-"""Commands for DICOM objects: inspect, phantom."""
+"""Commands for DICOM objects: inspect, phantom, push, pull."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from synthgen.cli import options
+from synthgen.errors import UsageError
 
 if TYPE_CHECKING:
     from synthgen.dicom.index import Index
@@ -92,6 +96,94 @@ def phantom(patients: int, size: int, output: Path, seed: int, force: bool) -> N
     written = write_dicom(images, output, seed=seed, generator="phantom", force=force)
     write_labels(images, output)
     options.say(f"{written.objects:,} objects of {written.patients:,} patients: {output}; findings in labels.csv")
+
+
+def _access_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say how an archive is reached; it gets them as one argument, `access`."""
+    path = click.Path(path_type=Path)
+    given = (
+        click.option("--calling", default="SYNTHGEN", show_default=True, help="AE title of this side."),
+        click.option("--ca-file", type=path, help="PEM file of the certificates to trust, in place of the system's."),
+        click.option("--certificate", type=path, help="PEM file, where the archive asks for one."),
+        click.option("--key", type=path, help="PEM file of the certificate's key, where it is apart."),
+        click.option("--token-file", type=path, help="File with a bearer token."),
+        click.option("--timeout", type=click.FloatRange(min=0.1), default=30.0, show_default=True, help="Seconds."),
+        click.option("--attempts", type=click.IntRange(min=1), default=5, show_default=True, help="Of each request."),
+    )
+
+    @functools.wraps(command)
+    def gathered(*arguments: Any, timeout: float, **values: Any) -> Any:
+        from synthgen.dicom.archives import Access
+
+        names = ("calling", "ca_file", "certificate", "key", "token_file", "attempts")
+        access = Access(**{name: values.pop(name) for name in names}, timeout_seconds=timeout)
+        return command(*arguments, access=access, **values)
+
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(given), gathered)
+
+
+@dicom.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--to", required=True, metavar="URL", help="Of the archive.")
+@click.option("--journal", type=click.Path(path_type=Path), help="By default push.jsonl beside FOLDER.")
+@click.option("--allow-real", is_flag=True, help="Send objects that do not state that they are synthetic.")
+@_access_options
+@options.json_option
+def push(folder: Path, to: str, journal: Path | None, allow_real: bool, access: Any, as_json: bool) -> None:
+    """Send the DICOM objects of FOLDER to an archive, each once.
+
+    URL is https://host/dicom-web, dimse://CALLED_TITLE@host:port or dimse+tls://CALLED_TITLE@host:port. User and
+    password of a DICOMweb server come from SYNTHGEN_PACS_USER and SYNTHGEN_PACS_PASSWORD, a bearer token from
+    SYNTHGEN_PACS_TOKEN or a file. Objects must have SyntheticData (0008,001C) = YES. What the archive acknowledged is
+    noted in a journal of digests: after a failure the same command sends the rest.
+    """
+    from synthgen.dicom import pacs
+
+    with options.job() as run:
+        done = pacs.push(folder, to, access=access, journal_file=journal, allow_real=allow_real, run=run)
+    if as_json:
+        options.emit(asdict(done))
+        return
+    options.show(f"{done.sent:,} objects sent, {done.already:,} were there already")
+    if done.changed:
+        options.show(f"{done.changed:,} of them the archive stored with changes")
+    for reason, count in done.left_out.items():
+        options.show(f"left out: {count:,} {reason}")
+
+
+@dicom.command()
+@click.option("--from", "source", required=True, metavar="URL", help="Of the archive; see synthgen dicom push.")
+@click.option("--query", "query", multiple=True, required=True, metavar="KEYWORD=VALUE", help="Repeatable.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many objects.")
+@click.option("--resume", is_flag=True, help="Go on in a folder that an earlier pull filled in part.")
+@_access_options
+@options.json_option
+def pull(
+    source: str, query: tuple[str, ...], output: Path, limit: int | None, resume: bool, access: Any, as_json: bool
+) -> None:
+    """Fetch the objects of an archive that match a query, as it stores them, into numbered files.
+
+    Such as --query Modality=CT --query StudyDate=20200101-20201231; all must match, * and ? are wildcards. DIMSE
+    archives are asked with C-FIND and C-GET, so that no port is opened here. What comes may be real patients: keep it
+    in the house. Values on a command line can be read by others on this machine.
+    """
+    from synthgen.dicom import pacs
+
+    pairs = [text.partition("=") for text in query]
+    if not all(keyword.strip() and sign for keyword, sign, _ in pairs):
+        raise UsageError("write --query KEYWORD=VALUE, such as --query Modality=CT")
+    asked = {keyword.strip(): value for keyword, _, value in pairs}
+    if len(asked) < len(pairs):
+        raise UsageError("--query names an attribute twice")
+    with options.job() as run:
+        done = pacs.pull(source, asked, output, access=access, limit=limit, resume=resume, run=run)
+    if as_json:
+        options.emit(asdict(done))
+        return
+    options.show(f"{done.fetched:,} objects fetched, {done.already:,} were there already: {output}")
+    if done.contradictory:
+        options.show(f"{done.contradictory:,} answers contradict the query and were left out")
 
 
 def _show(facts: dict[str, Any]) -> None:
