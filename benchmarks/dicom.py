@@ -4,7 +4,7 @@
 
 Speed: each job runs in a process of its own, which tells its time and its peak memory. Reading: a directory of real CT
 slices, beside MONAI's PydicomReader and plain pydicom. Robustness: every test file of pydicom and of the package
-pydicom-data; "failed" is an exception that is no refusal with a reason. Conformance: small synthetic images of every
+pydicom-data, by itself; "failed" is an exception that is no refusal with a reason. Conformance: small synthetic images of every
 kind and compression, before judges that share no code with the writer (dciodvfy, dcentvfy and dcmftest are Debian's
 dicom3tools and dcmtk). The one line of dciodvfy on SyntheticData, which its dictionary does not know, is not counted.
 """
@@ -37,6 +37,7 @@ from synthgen.dicom.header import ACCEPTABLE, Refused, quiet
 from synthgen.dicom.index import index
 from synthgen.dicom.pixels import DicomPixels, read_entry
 from synthgen.dicom.write import write_dicom
+from synthgen.errors import SynthgenError
 from synthgen.images import ImageData
 from synthgen.validators import dicom as judges
 
@@ -136,19 +137,25 @@ def robustness() -> list[Row]:
         sources["pydicom-data"] = Path(data_store.submodule_search_locations[0])
     rows = []
     for name, folder in sources.items():
-        found, outcome = index(folder, accept=ACCEPTABLE), collections.Counter[str]()
-        for number in found.headers:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        outcome, reasons = collections.Counter[str](), collections.Counter[str]()
+        for path in files:
             try:
-                read_entry(found.entries[number], [0])
-                outcome["decoded"] += 1
-            except Refused:
-                outcome["undecodable"] += 1
+                found = index(path, accept=ACCEPTABLE)
+                reasons.update(found.quarantine.values())
+                for number in found.headers:
+                    read_entry(found.entries[number], [0])
+                outcome["decoded"] += bool(found.headers)
+            except Refused as refused:
+                reasons[refused.reason] += 1
+            except SynthgenError:
+                reasons["no image"] += 1
             except Exception:
                 outcome["failed"] += 1
-        reasons = ", ".join(f"{count} {reason}" for reason, count in found.reasons.items())
-        ours = (outcome["decoded"], len(found.entries) - outcome["decoded"] - outcome["failed"], outcome["failed"])
-        rows.append((f"{name}, synthgen", *(str(n) for n in (len(found.entries), *ours)), reasons))
-        rows.append((f"{name}, MONAI PydicomReader", str(len(found.entries)), *_monai(folder), "no reasons"))
+        ours = (outcome["decoded"], len(files) - outcome["decoded"] - outcome["failed"], outcome["failed"])
+        said = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        rows.append((f"{name}, synthgen", *(str(n) for n in (len(files), *ours)), said))
+        rows.append((f"{name}, MONAI PydicomReader", str(len(files)), *_monai(folder), "none given"))
     return rows
 
 
