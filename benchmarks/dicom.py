@@ -4,9 +4,10 @@
 
 Speed: each job runs in a process of its own, which tells its time and its peak memory. Reading: a directory of real CT
 slices, beside MONAI's PydicomReader and plain pydicom. Robustness: every test file of pydicom and of the package
-pydicom-data, by itself; "failed" is an exception that is no refusal with a reason. Conformance: small synthetic images of every
-kind and compression, before judges that share no code with the writer (dciodvfy, dcentvfy and dcmftest are Debian's
-dicom3tools and dcmtk). The one line of dciodvfy on SyntheticData, which its dictionary does not know, is not counted.
+pydicom-data, by itself; "failed" is an exception that is no refusal with a reason. Conformance: small synthetic images
+of every kind and compression, before judges that share no code with the writer (dciodvfy, dcentvfy and dcmftest are
+Debian's dicom3tools and dcmtk). The one line of dciodvfy on SyntheticData, which its dictionary does not know, is not
+counted.
 """
 
 from __future__ import annotations
