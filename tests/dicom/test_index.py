@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -162,12 +163,30 @@ def test_links_pipes_and_closed_folders(tmp_path):
     assert sorted(found.quarantine.values()) == ["may not be read", "not a regular file"]
 
 
-def test_what_may_not_be_read(tmp_path):
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
-    save(image_object(), tmp_path / "a").chmod(0)
-    (tmp_path / "closed").mkdir(mode=0)
-    assert set(index(tmp_path).quarantine.values()) == {"may not be read"}
+def test_what_may_not_be_read():
+    with tempfile.TemporaryDirectory() as name:  # not below tmp_path, which nobody else may enter
+        folder = Path(name)
+        folder.chmod(0o755)
+        save(image_object(at=1), folder / "good")
+        save(image_object(at=2), folder / "bad").chmod(0)
+        (folder / "closed").mkdir(mode=0)
+        with as_nobody():
+            found = index(folder)
+        (folder / "closed").chmod(0o755)
+    assert found.reasons == {"may not be read": 2}
+    assert len(found.headers) == 1
+
+
+@contextlib.contextmanager
+def as_nobody():
+    """Root may read everything: be somebody else for a while."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
 
 
 def test_archives_hold_what_their_folder_holds(tmp_path):
