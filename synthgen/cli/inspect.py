@@ -150,7 +150,8 @@ def _listed(what: str) -> list[tuple[str, str, str]]:
     if what == "policies":
         return [(name, load_policy(name).description, "Apache-2.0") for name in shipped_policies()]
     if what == "datasets":
-        return [(name, entry.title, entry.licence) for name, entry in DATASETS.items()]
+        tables = [(name, entry.title, entry.licence) for name, entry in DATASETS.items()]
+        return [*tables, ("phantom", "chest-like radiographs, drawn: synthgen dicom phantom -o FOLDER", "Apache-2.0")]
     if what == "checks":
         return [(name, registry.create("checks", name).question, "Apache-2.0") for name in registry.names("checks")]
     found = [(name, registry.find("generators", name)) for name in registry.names("generators")]
