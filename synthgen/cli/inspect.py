@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -78,8 +79,12 @@ def describe(name: str) -> None:
     elif name in DATASETS:
         entry = DATASETS[name]
         options.show(f"{entry.title}\n\nshipped by {entry.package}, licence {entry.licence}\nsource: {entry.source}")
+    elif name == "phantom":
+        from synthgen.phantom import phantom
+
+        options.show(_explained(phantom))
     else:
-        known = [*registry.names("generators"), *registry.names("checks"), *shipped_policies(), *DATASETS]
+        known = [*registry.names("generators"), *registry.names("checks"), *shipped_policies(), *DATASETS, "phantom"]
         raise UsageError(f"nothing is named {name!r}: {suggest(name, known)}")
 
 
@@ -171,7 +176,7 @@ def _describe_generator(name: str) -> str:
     return head + ("\nsettings (--set KEY=VALUE):\n" + "\n".join(lines) if lines else "\nno settings")
 
 
-def _explained(kind: type) -> str:
+def _explained(kind: Any) -> str:
     """A docstring without its executed examples."""
     import inspect
 
