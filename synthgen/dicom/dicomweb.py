@@ -24,6 +24,7 @@ _PERMANENT = {501, 505}  # of the 5xx
 _LEVELS = {"study": "studies", "series": "series", "instance": "instances"}
 _FAILED, _REASON = "00081198", "00081197"  # FailedSOPSequence and FailureReason
 _STORED, _WARNING, _INSTANCE = "00081199", "00081196", "00081155"  # ReferencedSOPSequence, WarningReason, its UID
+_NEEDLESS = {"%2A": "*", "%2C": ",", "%3F": "?", "%3A": ":"}  # escapes in a query, which Orthanc 1.10 does not undo
 _OUT_OF_RESOURCES = 0xA7
 
 
@@ -63,7 +64,10 @@ def opened(at: Archive, access: Access) -> Iterator[Web]:
     with requests.Session() as session:
         session.max_redirects = 0  # a POST that is sent on becomes a GET, whose success would pass for storage
         session.auth = _authentication(at, access)
-        session.verify = str(access.ca_file) if access.ca_file else True
+        if access.ca_file:
+            session.verify = str(access.ca_file)
+            session.proxies = dict(requests.utils.get_environ_proxies(at.url))
+            session.trust_env = False  # REQUESTS_CA_BUNDLE would take the file's place
         if access.certificate:
             session.cert = (str(access.certificate), str(access.key or access.certificate))
         client = DICOMwebClient(
@@ -210,17 +214,22 @@ def _plain(answer: Mapping[str, Any]) -> dict[str, str]:
     return {keyword: value for keyword, value in plain.items() if value}
 
 
-def _authentication(at: Archive, access: Access) -> Any:
-    """A function, since requests would prefer the password of a .netrc file to a field that is set."""
+def _authentication(at: Archive, access: Access) -> Callable[[Any], Any]:
+    """A function that signs requests: for a token in a field requests would prefer the password of a .netrc file."""
+    from requests.auth import HTTPBasicAuth
+
     bearer = token(access)
     user, password = os.environ.get(USER, ""), os.environ.get(PASSWORD, "")
     if (bearer or user) and not at.tls and at.host not in ("localhost", "127.0.0.1", "::1"):
         _log.warning("the login is sent to the archive in the clear: use https")
-    if bearer:
 
-        def sign(request: Any) -> Any:
+    def sign(request: Any) -> Any:
+        path, mark, question = request.url.partition("?")
+        for escape, plain in _NEEDLESS.items():
+            question = question.replace(escape, plain)
+        request.url = path + mark + question
+        if bearer:
             request.headers["Authorization"] = f"Bearer {bearer}"
-            return request
+        return HTTPBasicAuth(user.encode(), password.encode())(request) if user and not bearer else request
 
-        return sign
-    return (user.encode(), password.encode()) if user else None
+    return sign

@@ -83,13 +83,16 @@ def objects(find: Find, query: Mapping[str, str], *, strange: Callable[[], objec
         query: a validated one.
         strange: called once for each answer that contradicts the query.
     """
+    seen: set[str] = set()
     for study in _matching(find, "study", query, {}, strange):
         inside = {"StudyInstanceUID": study["StudyInstanceUID"]}
         for series in _matching(find, "series", query, inside, strange):
             within = {**inside, "SeriesInstanceUID": series["SeriesInstanceUID"]}
             found = _matching(find, "instance", query, within, strange)
             place = study["StudyInstanceUID"], series["SeriesInstanceUID"]
-            yield [Object(*place, answer["SOPInstanceUID"], answer.get("SOPClassUID", "")) for answer in found]
+            fresh = {answer["SOPInstanceUID"]: answer for answer in found if answer["SOPInstanceUID"] not in seen}
+            seen.update(fresh)  # a study of two patients is answered twice
+            yield [Object(*place, instance, answer.get("SOPClassUID", "")) for instance, answer in fresh.items()]
 
 
 def _matching(
