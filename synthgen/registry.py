@@ -54,3 +54,12 @@ def create(group: Group, name: str, settings: Mapping[str, Any] | None = None) -
         if key not in known:
             raise UsageError(f"{name} has no setting {key!r}: {suggest(key, known)}")
     return factory(**(settings or {}))
+
+
+def learns(generator: Any) -> Literal["table", "image"]:
+    """What a generator, or its class, learns from: a `TableData`, or an `ImageData`.
+
+    >>> learns(find("generators", "diffusion")), learns(find("generators", "image-pca"))
+    ('table', 'image')
+    """
+    return getattr(generator, "modality", "table")

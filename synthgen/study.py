@@ -148,6 +148,8 @@ def generator_facts(generator: Generator, model: Path) -> dict[str, Any]:
 
 def _generator(study: Study) -> Generator:
     generator: Generator = registry.create("generators", study.generator.name, study.generator.settings)
+    if registry.learns(generator) != "table":
+        raise UsageError(f"{study.generator.name} learns images, and a study is about a table: see synthgen fit")
     return generator
 
 

@@ -15,11 +15,12 @@ from synthgen.errors import UsageError
 from synthgen.findings import Estimate, Measurement
 from synthgen.generators.checkpoint import load_model
 from synthgen.generators.independent import Independent
-from synthgen.testing import EXTREME, RARE_LEVEL, check_check, check_generator, invented_cohort
+from synthgen.testing import EXTREME, RARE_LEVEL, check_check, check_generator, check_image_generator, invented_cohort
 
 FAST = {
     "diffusion": {"max_steps": 30},
     "gan": {"max_steps": 20},
+    "image-pca": {"size": 32},
     "sdv-ctgan": {"epochs": 1, "max_tries": 1},
     "sdv-tvae": {"epochs": 1, "max_tries": 1},
     "sdv-copula": {"max_tries": 1},
@@ -30,7 +31,9 @@ FAST = {
 def test_every_registered_generator_passes_the_battery(name):
     if name.startswith("sdv") and find_spec("sdv") is None:
         pytest.skip("SDV is not installed: pip install 'synthgen-health[sdv]'")
-    check_generator(registry.create("generators", name, FAST.get(name)))
+    generator = registry.create("generators", name, FAST.get(name))
+    check = check_generator if registry.learns(generator) == "table" else check_image_generator
+    check(generator)
 
 
 @pytest.mark.parametrize("name", registry.names("checks"))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from synthgen.cli import options
 from synthgen.errors import UsageError
+
+if TYPE_CHECKING:
+    from synthgen.images import ImageData
 
 
 @click.command()
@@ -16,8 +19,14 @@ from synthgen.errors import UsageError
 @click.option("-n", "--rows", type=click.IntRange(min=1), help="How many; with --given, as many as its rows.")
 @options.seed_option
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="CSV, Parquet, Arrow or Excel file."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="CSV, Parquet, Arrow or Excel file; for images a folder.",
 )
+@click.option("--as", "form", type=click.Choice(["dicom", "png"]), default="dicom", help="Of images.")
+@click.option("--modality", help="Of images as DICOM: CT, MR, ..., OT; by default that of train.")
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Hold a column at one value; repeatable.")
 @click.option("--given", type=click.Path(path_type=Path), help="Table of known columns, one row per sampled row.")
 @click.option("--balance", metavar="COLUMN", help="As many rows of each level; or COLUMN=LEVEL:SHARE,LEVEL:SHARE.")
@@ -28,31 +37,52 @@ def sample(
     rows: int | None,
     seed: int,
     output: Path,
+    form: str,
+    modality: str | None,
     where: tuple[str, ...],
     given: Path | None,
     balance: str | None,
     trust: bool,
     force: bool,
 ) -> None:
-    """Sample rows from a model folder.
+    """Sample rows from a model folder, or images, each with its record.
 
     --where sex=F holds a column at one value (nothing after the sign: missing); --balance died gives each level as many
     rows, and --balance died=0:0.7,1:0.3 these shares. Conditions hold in every row; those that no row can meet are an
     error. What is sampled here was not audited yet: audit it before it leaves the house.
     """
+    from synthgen import registry
+    from synthgen.data import TableData
     from synthgen.generators import load_generator
     from synthgen.io import read_raw, write
 
-    options.require_absent(output, force=force)
     known = read_raw(given) if given else None
     if rows is None and known is None:
         raise UsageError("say how many rows: -n ROWS (or --given TABLE)")
     loaded = load_generator(model, trust=trust)
+    if registry.learns(loaded) == "table":
+        options.require_absent(output, force=force)
     count = rows if rows is not None else len(known)  # type: ignore[arg-type]
     synthetic = loaded.sample(count, seed=seed, where=_fixed(where) or None, given=known, **_balanced(loaded, balance))
     options.make_parent(output)
-    write(synthetic, output)
-    options.say(f"{len(synthetic):,} rows: {output}. Not audited yet: see synthgen audit --help")
+    if isinstance(synthetic, TableData):
+        write(synthetic, output)
+        options.say(f"{len(synthetic):,} rows: {output}. Not audited yet: see synthgen audit --help")
+    else:
+        _write_images(synthetic, output, form, modality=modality, seed=seed, generator=loaded.name, force=force)
+        options.say(f"{len(synthetic):,} images: {output}. Not audited: no audit of images is there yet")
+
+
+def _write_images(
+    images: ImageData, output: Path, form: str, *, modality: str | None, seed: int, generator: str, force: bool
+) -> None:
+    from synthgen.dicom.write import write_dicom
+    from synthgen.image_io import write_pictures
+
+    if form == "png":
+        write_pictures(images, output)
+    else:
+        write_dicom(images, output, seed=seed, generator=generator, modality=modality, force=force)
 
 
 @click.command()

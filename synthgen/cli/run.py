@@ -13,6 +13,8 @@ from synthgen.errors import UsageError
 
 if TYPE_CHECKING:
     from synthgen.config import Study
+    from synthgen.data import TableData
+    from synthgen.images import ImageData
     from synthgen.protocols import Generator
     from synthgen.study import Outcome
 
@@ -112,6 +114,8 @@ def run(
 @click.option("--target", help="Column that a model would predict.")
 @click.option("--patient", help="Column whose equal values are one patient.")
 @options.encoding_option
+@click.option("--labels", type=click.Path(path_type=Path), help="Table of labels of images: see read_images.")
+@click.option("--unit", type=click.Choice(["slice", "volume"]), default="slice", help="Of DICOM: frames, or series.")
 @click.option("--max-seconds", type=click.FloatRange(min=1), help="Training time, where the generator has a budget.")
 @options.set_option
 @click.option("--resume", is_flag=True, help="Go on from the checkpoints beside the model folder.")
@@ -127,6 +131,8 @@ def fit(
     target: str | None,
     patient: str | None,
     encoding: str | None,
+    labels: Path | None,
+    unit: str,
     max_seconds: float | None,
     settings: tuple[str, ...],
     resume: bool,
@@ -135,6 +141,9 @@ def fit(
     force: bool,
 ) -> None:
     """Train a generator on the whole of DATA and write a model folder.
+
+    DATA is a table, or for a generator of images a folder, DICOMDIR, zip or tar of DICOM objects or pictures, or an
+    .npz in MedMNIST's layout.
 
     Keep a holdout out of DATA: an audit needs patients that the generator never saw. Beside the model the folder gets
     metrics.jsonl (losses and time) and cost.json (seconds, device, energy if the extra energy is installed).
@@ -154,9 +163,15 @@ def fit(
     if max_seconds is not None:
         chosen["max_seconds"] = max_seconds
     model = registry.create("generators", generator, chosen)
-    train = read(data, schema=schema, target=target, patient=patient, encoding=encoding)
-    require_patients(train, data.name)
-    _say_unlearned(train)
+    train: TableData | ImageData
+    if registry.learns(model) == "image":
+        if schema or patient or encoding:
+            raise UsageError("--schema, --patient and --encoding are for tables; images have --labels")
+        train = _read_images(data, labels=labels, target=target, unit=unit)
+    else:
+        train = read(data, schema=schema, target=target, patient=patient, encoding=encoding)
+        require_patients(train, data.name)
+        _say_unlearned(train)
     checkpoints = output.with_name(output.name + ".checkpoints")
     if keep_best and not checkpoints.exists():
         raise UsageError(f"--keep-best: there is no interrupted training of {output.name!r}")
@@ -182,6 +197,13 @@ def fit(
         _remove(part)
     _remove(checkpoints)
     options.say(f"model: {output}")
+
+
+def _read_images(data: Path, *, labels: Path | None, target: str | None, unit: Any) -> ImageData:
+    from synthgen.image_io import read_images
+
+    with options.job() as run:
+        return read_images(data, labels=labels, target=target, unit=unit, run=run)
 
 
 def _fitted(

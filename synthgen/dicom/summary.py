@@ -112,8 +112,8 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
     low, high = np.percentile(grey, [0.5, 99.5])
     scaled = np.clip((grey - low) / max(high - low, 1e-9), 0, 1) * 255
     picture = Image.fromarray(scaled.astype(np.uint8))
-    picture.thumbnail((_CELL - 4, _CELL - 4))
+    scale = (_CELL - 4) / max(picture.size)
+    small = np.asarray(picture.resize([max(1, round(side * scale)) for side in picture.size]))
     cell = np.zeros((_CELL, _CELL), dtype=np.uint8)
-    small = np.asarray(picture)
     cell[2 : 2 + small.shape[0], 2 : 2 + small.shape[1]] = small
     return cell

@@ -1,10 +1,19 @@
-"""Does a plug-in keep its contract? One battery for generators, one for checks, in the manner of `check_estimator`."""
+"""Does a plug-in keep its contract? Batteries for generators of tables and images, and for checks, in the manner of `check_estimator`."""
 
 from __future__ import annotations
 
 from synthgen.testing.checks import check_check
 from synthgen.testing.generators import check_generator
+from synthgen.testing.images import check_image_generator
 from synthgen.testing.invented import EXTREME, RARE_LEVEL, invented_cohort
 from synthgen.testing.ruled import ruled_cohort
 
-__all__ = ["EXTREME", "RARE_LEVEL", "check_check", "check_generator", "invented_cohort", "ruled_cohort"]
+__all__ = [
+    "EXTREME",
+    "RARE_LEVEL",
+    "check_check",
+    "check_generator",
+    "check_image_generator",
+    "invented_cohort",
+    "ruled_cohort",
+]

@@ -1,0 +1,140 @@
+"""Whose are the synthetic images? Each has a record, drawn by a copula of those of train."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synthgen.data import TableData
+from synthgen.errors import UsageError, suggest
+from synthgen.generators.checkpoint import Model
+from synthgen.generators.conditions import Balance
+from synthgen.generators.copula import Copula
+from synthgen.images import DESCRIPTION, GEOMETRY, ImageData, described
+from synthgen.rng import Seed
+from synthgen.schema import TableSchema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PREFIX = "records."
+_FEWEST = 30  # images that a class of its own needs
+_OF_ALL = ""  # the class of images that have none of their own
+_NOT_DRAWN = frozenset({"modality", "bits", "window_center", "window_width", *(column.name for column in GEOMETRY)})
+
+
+@dataclass(frozen=True)
+class ImageRecords:
+    """Draws records, and says which class an image belongs to: its levels of some columns."""
+
+    copula: Copula | None  # None: train has no column to learn
+    columns: tuple[str, ...]  # that images go by
+    classes: tuple[str, ...]  # levels joined; the first is that of all others
+
+    @classmethod
+    def fit(cls, train: ImageData, *, condition_on: Sequence[str] | None, seed: Seed) -> ImageRecords:
+        """From the records of train.
+
+        Args:
+            train: its columns of modality, depth and geometry are not drawn: every synthetic image has the same.
+            condition_on: columns that images go by; None: the target, if there is one.
+            seed: of the codec's ties.
+
+        Raises:
+            UsageError: an unknown column, or one with too many levels.
+        """
+        schema = train.records.schema
+        drawn = tuple(column for column in schema.learned if column.name not in _NOT_DRAWN)
+        target = (schema.target,) if schema.target is not None else ()
+        chosen = tuple(condition_on) if condition_on is not None else target
+        for name in chosen:
+            if name not in {column.name for column in drawn}:
+                raise UsageError(f"images cannot go by {name!r}: {suggest(name, [column.name for column in drawn])}")
+            if schema[name].kind not in ("categorical", "boolean", "code") and train.records.table[name].nunique() > 20:
+                raise UsageError(f"images cannot go by {name!r}, a number: make bands of it first")
+        if not drawn:
+            return cls(None, (), (_OF_ALL,))
+        kept = TableSchema(drawn)
+        table = train.records.table[list(kept.names)]
+        copula = Copula().fit(TableData(table, kept, train.records.backend), seed=seed.child("records"))
+        names = joined(table, chosen)
+        counted = {name: names.count(name) for name in sorted(set(names))}
+        return cls(copula, chosen, (_OF_ALL, *(name for name, n in counted.items() if n >= _FEWEST and chosen)))
+
+    def of(self, table: pd.DataFrame) -> np.ndarray:
+        """The number of each record's class. Shape: -> (rows,) int64."""
+        number = {name: i for i, name in enumerate(self.classes)}
+        return np.array([number.get(name, 0) for name in joined(table, self.columns)], dtype=np.int64)
+
+    def draw(
+        self,
+        n: int,
+        constants: Mapping[str, Any],
+        *,
+        seed: Seed,
+        where: Mapping[str, Any] | None,
+        given: pd.DataFrame | None,
+        balance: Balance | None,
+    ) -> TableData:
+        """Records of n patients, each with one image.
+
+        Raises:
+            UsageError: n below 1, or conditions that no record can meet.
+        """
+        import pandas as pd
+
+        if self.copula is None:
+            if where or given is not None or balance is not None:
+                raise UsageError("the images were learned without labels: there is no column to hold at a value")
+            frame = pd.DataFrame(index=range(n))
+            schema = TableSchema(())
+        else:
+            made = self.copula.sample(n, seed=seed, where=where, given=given, balance=balance)
+            frame, schema = made.table, made.schema
+        fixed = {name: [value] * n for name, value in constants.items()}
+        patients = [f"{i + 1}" for i in range(n)]
+        head = pd.DataFrame({"patient": patients, "study": patients, "series": patients, **fixed}, index=range(n))
+        known = {column.name: column for column in DESCRIPTION}
+        columns = tuple(known[str(name)] for name in head) + schema.columns
+        table = pd.concat([head, frame.reset_index(drop=True)], axis=1)
+        return described(table, replace(schema, columns=columns))
+
+    def model(self, base: Model) -> Model:
+        """A model that holds these records beside what it holds."""
+        facts = {"columns": list(self.columns), "classes": list(self.classes)}
+        codec: dict[str, Any] = {**(base.codec or {}), "records": facts}
+        if self.copula is None:
+            return replace(base, codec=codec)
+        own = self.copula.model
+        assert own is not None, "it is fitted"
+        tensors = {f"{_PREFIX}{name}": tensor for name, tensor in own.tensors.items()}
+        return dataclasses.replace(
+            base,
+            schema=own.schema,
+            backend=own.backend,
+            codec={**codec, "table": own.codec},
+            tensors={**base.tensors, **tensors},
+        )
+
+    @classmethod
+    def of_model(cls, model: Model) -> ImageRecords:
+        """What `model` put there."""
+        codec = model.codec or {}
+        facts = codec["records"]
+        if "table" not in codec:
+            return cls(None, (), tuple(facts["classes"]))
+        tensors = {
+            name.removeprefix(_PREFIX): tensor for name, tensor in model.tensors.items() if name.startswith(_PREFIX)
+        }
+        copula = Copula()
+        copula.model = replace(model, generator=Copula.name, settings={}, codec=codec["table"], tensors=tensors)
+        return cls(copula, tuple(facts["columns"]), tuple(facts["classes"]))
+
+
+def joined(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """The levels of some columns as one word for each row."""
+    return ["\x1f".join(str(value) for value in row) for row in table[list(columns)].itertuples(index=False)]
