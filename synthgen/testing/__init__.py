@@ -1,4 +1,4 @@
-"""Does a plug-in keep its contract? Batteries for generators of tables and images, and for checks, in the manner of `check_estimator`."""
+"""Does a plug-in keep its contract? Batteries in the manner of `check_estimator`, for generators and for checks."""
 
 from __future__ import annotations
 
