@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pydicom import Dataset
@@ -132,7 +132,7 @@ def fetch(at: Archive, access: Access, wanted: Sequence[Object], keep: Callable[
         Rejected: it refuses the request.
         EnvironmentProblem: it refuses everything; or what `keep` raises.
     """
-    from pynetdicom import build_role, evt
+    from pynetdicom import build_role
 
     asked = {item.instance for item in wanted}
     failures: list[BaseException] = []
@@ -154,7 +154,7 @@ def fetch(at: Archive, access: Access, wanted: Sequence[Object], keep: Callable[
         instances = [item.instance for item in wanted if item.sop_class in some or not item.sop_class]
         kinds = [(_GET, _EXPLICIT), *((sop_class, syntax) for sop_class in some for syntax in _STORED_AS)]
         roles = [build_role(sop_class, scp_role=True) for sop_class in some]
-        with _association(at, access, kinds, ext_neg=roles, evt_handlers=[(evt.EVT_C_STORE, receive)]) as association:
+        with _association(at, access, kinds, roles=roles, receive=receive) as association:
             _get(association, wanted[0], instances, failures)
 
 
@@ -170,8 +170,10 @@ def _get(association: Any, first: Object, instances: list[str], failures: list[B
 
 
 @contextmanager
-def _association(at: Archive, access: Access, kinds: Sequence[Kind], **more: Any) -> Iterator[Any]:
-    association = _associated(at, access, kinds, **more)
+def _association(
+    at: Archive, access: Access, kinds: Sequence[Kind], *, roles: Sequence[Any] = (), receive: Any = None
+) -> Iterator[Any]:
+    association = _associated(at, access, kinds, roles=roles, receive=receive)
     try:
         yield association
     except ValueError:
@@ -182,23 +184,30 @@ def _association(at: Archive, access: Access, kinds: Sequence[Kind], **more: Any
         _end(association)
 
 
-def _associated(at: Archive, access: Access, kinds: Sequence[Kind], **more: Any) -> Any:
+def _associated(
+    at: Archive, access: Access, kinds: Sequence[Kind], *, roles: Sequence[Any] = (), receive: Any = None
+) -> Any:
     """An association with a context for each kind.
 
     Raises:
         Transient: no connection, or rejected for now.
         EnvironmentProblem: rejected for good, or no trusted TLS connection.
     """
-    from pynetdicom import AE, build_context
+    from pynetdicom import AE, build_context, evt
 
     entity = AE(ae_title=access.calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = access.timeout_seconds
     entity.connection_timeout = access.timeout_seconds
     contexts = [build_context(sop_class, syntax) for sop_class, syntax in kinds]
     secure = (_tls(at, access), at.host) if at.tls else None
-    association = entity.associate(at.host, at.port, contexts, ae_title=at.title, tls_args=secure, **more)
+    handlers: list[Any] = [(when, _without_delay) for when in (evt.EVT_CONN_OPEN, evt.EVT_PDU_SENT, evt.EVT_PDU_RECV)]
+    if receive:
+        handlers.append((evt.EVT_C_STORE, receive))
+    more: dict[str, Any] = {"tls_args": secure, "ext_neg": list(roles), "evt_handlers": handlers}
+    association = entity.associate(at.host, at.port, contexts, ae_title=at.title, **more)
     if association.is_established:
         return association
+    _end(association)
     if association.rejected_contexts and not association.accepted_contexts:
         raise Rejected("none of the SOP classes and transfer syntaxes accepted")
     if association.is_rejected:
@@ -209,6 +218,14 @@ def _associated(at: Archive, access: Access, kinds: Sequence[Kind], **more: Any)
     if at.tls:
         _diagnose(at, access)
     raise Transient("no connection")
+
+
+def _without_delay(event: Any) -> None:
+    """Have small packets sent and acknowledged at once: an archive may wait for each, 40 ms a message."""
+    with suppress(OSError, AttributeError):  # closed since, or another system than Linux
+        link = event.assoc.dul.socket.socket
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # the system takes it back after a while
 
 
 def _tls(at: Archive, access: Access) -> ssl.SSLContext:
@@ -248,6 +265,9 @@ def _end(association: Any) -> None:
     if association.is_established:
         association.release()
     association.kill()
+    link = association.dul.socket  # which a failed association leaves open
+    if link is not None and link.socket is not None:
+        link.socket.close()
 
 
 def _stored(status: int) -> bool:
