@@ -160,8 +160,10 @@ def _explained(at: Archive, *, missing: str = "") -> Iterator[None]:
         if isinstance(error, ValueError):  # an answer that is not what it says it is; `_judge` looks at it
             raise Rejected("an answer that cannot be read") from None
         raise EnvironmentProblem(f"{type(error).__name__} in a request to {at.name}") from None
-    except (EnvironmentProblem, OSError):
+    except (EnvironmentProblem, MemoryError):
         raise
+    except OSError as error:  # of a certificate's file
+        raise EnvironmentProblem(f"{type(error).__name__} in a request to {at.name}: see its certificates") from None
     except Exception:  # the client raises whatever an answer leads it to
         raise Rejected("an answer that cannot be read") from None
 

@@ -180,6 +180,10 @@ def _association(
         raise Rejected("the service is not offered") from None
     except RuntimeError:
         raise Transient("no connection") from None
+    except BaseException:  # in the middle of an answer, to whose end a release would wait
+        if association.is_established:
+            association.abort()
+        raise
     finally:
         _end(association)
 

@@ -1,6 +1,7 @@
 """Push and pull against real archives and against faulty ones: nothing is lost, and nothing is told."""
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -55,6 +56,8 @@ def test_objects_come_back_as_they_went(tmp_path, orthanc, there, study):
     folder = fill(tmp_path / "out", *(ct(n, study=study, syntax=SYNTAXES[n % 4]) for n in range(8)))
     assert push(folder, getattr(orthanc, there)) == Pushed(8, 0, 0, {})
     assert push(folder, getattr(orthanc, there)) == Pushed(0, 8, 0, {})
+    (tmp_path / "push.jsonl").unlink()
+    assert push(folder, getattr(orthanc, there)).sent == 8  # the archive has them, and says they are stored
     sent = by_uid(folder)
     for back in ("web", "dimse"):
         asked = {"StudyInstanceUID": f"{UID_ROOT}.{study}", "Modality": "CT"}
@@ -84,6 +87,22 @@ def test_queries_by_attributes_limits_and_what_is_there(tmp_path, orthanc):
         assert not list(into.glob(".*"))
         one = {"SOPInstanceUID": f"{UID_ROOT}.3.1.1", "SeriesNumber": "1"}
         assert pull(there, one, tmp_path / f"one-{there[:4]}").fetched == 1
+
+
+def test_a_pull_that_is_broken_off_goes_on(tmp_path, orthanc):
+    push(fill(tmp_path / "out", *(ct(n, study=8) for n in range(4))), orthanc.web)
+    asked = {"StudyInstanceUID": f"{UID_ROOT}.8"}
+    for there in (orthanc.web, orthanc.dimse):
+        into, told = tmp_path / there[:4], []
+        with pytest.raises(Interrupted, match="2 objects fetched; go on with --resume"):
+            pull(there, asked, into, run=Run(progress=told.append, stop=lambda told=told: bool(told)))
+        assert pull(there, asked, into, resume=True) == Pulled(2, 2, 0)
+        assert by_uid(into) == by_uid(tmp_path / "out")
+        with pytest.raises(EnvironmentProblem, match="folder 'deep' cannot be used"):
+            pull(there, asked, into / "000001.dcm" / "deep")
+        (into / "notes").write_text("of others")
+        with pytest.raises(UsageError, match="files of others"):
+            pull(there, asked, into, resume=True)
 
 
 def test_nothing_matches(tmp_path, orthanc):
@@ -171,6 +190,9 @@ def test_what_is_no_object_is_left_out_and_counted(tmp_path):
     assert {"not a DICOM file", "a DICOMDIR"} <= set(done.left_out)
     with pytest.raises(DataError, match="no DICOM object"):
         push(fill(tmp_path / "empty"), url)
+    with receiver() as (url, received):
+        zipped = shutil.make_archive(str(tmp_path / "zipped"), "zip", folder)
+        assert push(zipped, url, journal_file=tmp_path / "other").sent == len(received) == 2
 
 
 # Failures, and going on
@@ -395,6 +417,16 @@ def test_a_server_that_ignores_the_query_or_the_page(tmp_path, access):
     def study(patient, uid):
         return {"00100020": {"vr": "LO", "Value": [patient]}, "0020000D": {"vr": "UI", "Value": [uid]}}
 
+    with (
+        web_server(lambda *_: (204, "")) as url,
+        pytest.raises(DataError, match="nothing in"),
+    ):
+        pull(url, {"PatientID": "C"}, tmp_path / "in", access=access)
+    with (
+        web_server(lambda *_: (400, "no PatientID C here")) as url,
+        pytest.raises(EnvironmentProblem, match=r"refuses the query \(HTTP 400\)\. 0"),
+    ):
+        pull(url, {"PatientID": "C"}, tmp_path / "in", access=access)
     with (
         web_server(lambda *_: (200, [study("A", "1.1"), study("B", "1.2")])) as url,
         pytest.raises(DataError, match="2 answers contradict the query"),
