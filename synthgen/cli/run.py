@@ -151,27 +151,21 @@ def fit(
     Ctrl-C stops with a checkpoint: --resume goes on from it, --keep-best makes a model of the best weights so far.
     """
     from synthgen import registry
-    from synthgen.auditing import require_patients
     from synthgen.config import parse_setting
     from synthgen.cost import COST
-    from synthgen.io import read
     from synthgen.metrics import METRICS
 
     options.require_absent(output, force=force)
     _require_replaceable(output)
     chosen = dict(parse_setting(text) for text in settings)
-    if max_seconds is not None:
-        chosen["max_seconds"] = max_seconds
+    chosen |= {} if max_seconds is None else {"max_seconds": max_seconds}
     model = registry.create("generators", generator, chosen)
     train: TableData | ImageData
     if registry.learns(model) == "image":
-        if schema or patient or encoding:
-            raise UsageError("--schema, --patient and --encoding are for tables; images have --labels")
-        train = _read_images(data, labels=labels, target=target, unit=unit)
+        named = any((schema, patient, encoding))
+        train = _read_images(data, labels=labels, target=target, unit=unit, as_table=named)
     else:
-        train = read(data, schema=schema, target=target, patient=patient, encoding=encoding)
-        require_patients(train, data.name)
-        _say_unlearned(train)
+        train = _read_table(data, schema=schema, target=target, patient=patient, encoding=encoding)
     checkpoints = output.with_name(output.name + ".checkpoints")
     if keep_best and not checkpoints.exists():
         raise UsageError(f"--keep-best: there is no interrupted training of {output.name!r}")
@@ -199,9 +193,23 @@ def fit(
     options.say(f"model: {output}")
 
 
-def _read_images(data: Path, *, labels: Path | None, target: str | None, unit: Any) -> ImageData:
+def _read_table(
+    data: Path, *, schema: Path | None, target: str | None, patient: str | None, encoding: str | None
+) -> TableData:
+    from synthgen.auditing import require_patients
+    from synthgen.io import read
+
+    train = read(data, schema=schema, target=target, patient=patient, encoding=encoding)
+    require_patients(train, data.name)
+    _say_unlearned(train)
+    return train
+
+
+def _read_images(data: Path, *, labels: Path | None, target: str | None, unit: Any, as_table: bool) -> ImageData:
     from synthgen.image_io import read_images
 
+    if as_table:
+        raise UsageError("--schema, --patient and --encoding are for tables; images have --labels")
     with options.job() as run:
         return read_images(data, labels=labels, target=target, unit=unit, run=run)
 

@@ -20,6 +20,7 @@ from torch.nn.functional import interpolate
 from synthgen.dicom.pixels import PROJECTIONS
 from synthgen.errors import DataError, UsageError
 from synthgen.images import ImageData
+from synthgen.protocols import Progress, Run
 
 LARGEST_SIDE = 128  # of the size that is chosen where none is asked for
 _OUTSIDE = 0.1  # percent of an image's pixels at each end, and of images
@@ -42,12 +43,13 @@ class ImageCodec:
     constants: Mapping[str, Any]  # of the record of every synthetic image: spacing, modality, bits
 
     @classmethod
-    def fit(cls, train: ImageData, *, size: int | None) -> ImageCodec:
+    def fit(cls, train: ImageData, *, size: int | None, multiple: int = 4) -> ImageCodec:
         """From train alone.
 
         Args:
             train: images that are all grey or all in colour, and all slices or all volumes.
             size: of the longer side in pixels; None: that of most images, 128 at most.
+            multiple: that each side is rounded to.
 
         Raises:
             DataError: images of several kinds, or images that are blank.
@@ -64,7 +66,7 @@ class ImageCodec:
         longest = size or min(LARGEST_SIDE, max(most))
         if longest < 8:
             raise UsageError("images have at least 8 pixels on their longer side")
-        shape = tuple(max(4, round(side * longest / max(most) / 4) * 4) for side in most)
+        shape = tuple(max(multiple, round(side * longest / max(most) / multiple) * multiple) for side in most)
         low, high = _ends(np.array([(look.low, look.high) for look in looks]))
         if not high > low:
             raise DataError("the images are blank: all pixels have one value")
@@ -79,6 +81,16 @@ class ImageCodec:
             bits=None if bits is None else int(bits),
             constants=_constants(train, rows, looks, shape),
         )
+
+    def tensor(self, train: ImageData, run: Run) -> Tensor:
+        """All images. Shape: -> (images, channels, *shape)."""
+        found = torch.empty(len(train), self.channels, *self.shape)
+        for row in range(len(train)):
+            found[row] = self.encode(train, row)
+            if row % 100 == 0:
+                run.progress(Progress("reading images", row, len(train)))
+        run.progress(Progress("reading images", len(train), len(train)))
+        return found
 
     @property
     def channels(self) -> int:

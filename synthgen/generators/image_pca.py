@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import torch
 
-from synthgen.errors import DataError, Interrupted, UsageError
+from synthgen.errors import Interrupted, UsageError
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.conditions import Balance
 from synthgen.generators.image_codec import ImageCodec
-from synthgen.generators.image_records import ImageRecords
+from synthgen.generators.image_records import ImageRecords, require_enough
 from synthgen.images import ArrayPixels, ImageData
-from synthgen.protocols import Progress, Run
+from synthgen.protocols import Run
 from synthgen.rng import Seed
 
 if TYPE_CHECKING:
     import pandas as pd
-
-FEW_PATIENTS = 50
 
 
 @dataclass
@@ -60,19 +58,15 @@ class ImagePca:
             Interrupted: `run.stop` asked for it.
         """
         run, root = run or Run(), Seed.of(seed)
-        if train.patient_count < (2 if self.force else FEW_PATIENTS):
-            raise DataError(
-                f"too few patients: {train.patient_count}, and at least {FEW_PATIENTS} are needed to learn from images "
-                "without copying them (the setting force=true trains anyway)"
-            )
+        require_enough(train, force=self.force)
         codec = ImageCodec.fit(train, size=self.size)
         records = ImageRecords.fit(train, condition_on=self.condition_on, seed=root)
-        pixels = self._pixels(train, codec, run)
+        pixels = codec.tensor(train, run).flatten(1).numpy()
         classes = records.of(train.records.table)
         tensors: dict[str, np.ndarray] = {}
         for number in range(len(records.classes)):
             chosen = pixels if number == 0 else pixels[classes == number]
-            parts = zip(("mean", "directions", "noise"), _gaussian(chosen, self.components), strict=True)
+            parts = zip(("mean", "directions", "noise"), gaussian(chosen, self.components), strict=True)
             tensors |= {f"{number}.{part}": array for part, array in parts}
             if run.stop():
                 raise Interrupted("fitting image-pca was stopped; nothing was kept")
@@ -148,18 +142,8 @@ class ImagePca:
             raise UsageError(f"this {self.name} generator is not fitted yet: call fit(train, seed=...) or load a model")
         return self.model
 
-    def _pixels(self, train: ImageData, codec: ImageCodec, run: Run) -> np.ndarray:
-        """Shape: -> (images, channels * places) float32."""
-        found = np.empty((len(train), codec.channels * int(np.prod(codec.shape))), dtype=np.float32)
-        for row in range(len(train)):
-            found[row] = codec.encode(train, row).flatten().numpy()
-            if row % 100 == 0:
-                run.progress(Progress("reading images", row, len(train)))
-        run.progress(Progress("reading images", len(train), len(train)))
-        return found
 
-
-def _gaussian(pixels: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def gaussian(pixels: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, main directions as long as the standard deviation along each, and that of the rest, equal everywhere.
 
     Shape: pixels (images, places) -> (places,), (components, places), (1,); float32.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthgen.data import TableData
-from synthgen.errors import UsageError, suggest
+from synthgen.errors import DataError, UsageError, suggest
 from synthgen.generators.checkpoint import Model
 from synthgen.generators.conditions import Balance
 from synthgen.generators.copula import Copula
@@ -21,6 +21,7 @@ from synthgen.schema import TableSchema
 if TYPE_CHECKING:
     import pandas as pd
 
+FEW_PATIENTS = 50
 _PREFIX = "records."
 _FEWEST = 30  # images that a class of its own needs
 _OF_ALL = ""  # the class of images that have none of their own
@@ -135,6 +136,21 @@ class ImageRecords:
         return cls(copula, tuple(facts["columns"]), tuple(facts["classes"]))
 
 
+def require_enough(train: ImageData, *, force: bool) -> None:
+    """Few patients are copied rather than learned from.
+
+    Raises:
+        DataError: too few patients and not `force`.
+    """
+    if train.patient_count < (2 if force else FEW_PATIENTS):
+        raise DataError(
+            f"too few patients: {train.patient_count}, and at least {FEW_PATIENTS} are needed to learn from images "
+            "without copying them (the setting force=true trains anyway)"
+        )
+
+
 def joined(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     """The levels of some columns as one word for each row."""
+    if not columns:
+        return [_OF_ALL] * len(table)
     return ["\x1f".join(str(value) for value in row) for row in table[list(columns)].itertuples(index=False)]
