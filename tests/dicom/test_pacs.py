@@ -18,7 +18,9 @@ from synthgen.cli import main
 from synthgen.dicom import dimse, query
 from synthgen.dicom.archives import Access, archive
 from synthgen.dicom.pacs import Pulled, Pushed, pull, push
+from synthgen.dicom.write import write_dicom
 from synthgen.errors import DataError, EnvironmentProblem, Interrupted, ReleaseRefused, UsageError
+from synthgen.images import ImageData
 from synthgen.protocols import Run
 
 pytest.importorskip("pynetdicom", reason="the extra pacs is not installed")
@@ -68,6 +70,34 @@ def test_objects_come_back_as_they_went(tmp_path, orthanc, there, study):
         for uid, data in came.items():
             assert data.file_meta.TransferSyntaxUID == sent[uid].file_meta.TransferSyntaxUID
             assert np.array_equal(data.pixel_array, sent[uid].pixel_array)
+
+
+@pytest.mark.parametrize("compression", ["none", "rle", "jpeg-ls", "jpeg-2000"])
+@pytest.mark.parametrize("there", ["web", "dimse"])
+def test_an_archive_takes_every_kind_that_is_written(tmp_path, orthanc, there, compression):
+    """What `write_dicom` makes of all kinds and compressions goes to Orthanc and comes back with the same pixels."""
+    rng = np.random.default_rng(0)
+    for kind in ("CT", "MR", "CR", "DX", "MG", "US", "OT"):
+        top, shape = (255 if kind == "US" else 4_095), (3, 40, 48) if kind in ("CT", "MR") else (40, 48)
+        columns = {"modality": kind, "row_spacing_mm": 0.5, "column_spacing_mm": 0.5, "slice_spacing_mm": 2.0}
+        columns |= {"laterality": "L", "view": "CC", "bits": 8 if kind == "US" else 12, "patient": f"{there} {kind}"}
+        images = ImageData.of_arrays(
+            [rng.integers(0, top, shape).astype("float32")], {k: [v] for k, v in columns.items()}
+        )
+        write_dicom(
+            images, tmp_path / "out" / kind, seed=1, generator=f"{there} {compression}", compression=compression
+        )
+    sent = push(tmp_path / "out", getattr(orthanc, there))
+    assert sent.sent == 3 + 3 + 5
+    assert sent.changed == 0
+    for kind in ("CT", "MR", "CR", "DX", "MG", "US", "OT"):
+        (study,) = {data.StudyInstanceUID for data in by_uid(tmp_path / "out" / kind / "DICOM").values()}
+        pull(getattr(orthanc, there), {"StudyInstanceUID": str(study)}, tmp_path / "back" / kind)
+        before, after = by_uid(tmp_path / "out" / kind / "DICOM"), by_uid(tmp_path / "back" / kind)
+        assert before.keys() == after.keys()
+        for uid, data in before.items():
+            assert data == after[uid]
+            np.testing.assert_array_equal(data.pixel_array, after[uid].pixel_array)
 
 
 def test_queries_by_attributes_limits_and_what_is_there(tmp_path, orthanc):
