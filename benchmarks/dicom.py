@@ -143,6 +143,9 @@ def robustness() -> list[Row]:
         for path in files:
             try:
                 found = index(path, accept=ACCEPTABLE)
+                if [entry.name for entry in found.entries] != [path.name]:
+                    reasons["a DICOMDIR"] += 1
+                    continue
                 reasons.update(found.quarantine.values())
                 for number in found.headers:
                     read_entry(found.entries[number], [0])
