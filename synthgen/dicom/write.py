@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
@@ -25,9 +25,6 @@ from synthgen.errors import UsageError
 from synthgen.folders import appearing
 from synthgen.images import ImageData
 from synthgen.rng import Seed
-
-if TYPE_CHECKING:
-    pass
 
 Compression = Literal["none", "rle", "jpeg-ls", "jpeg-2000"]
 MANIFEST = "manifest.json"
@@ -75,7 +72,8 @@ def write_dicom(
         seed: of all UIDs, identifiers and dates; equal seeds give equal bytes.
         generator: what made the images; it is named in every object.
         modality: of all images: CT, MR, CR, DX, MG, US, or OT for Secondary Capture; None: as the record says, else OT.
-        compression: of the pixels, without loss.
+        compression: of the pixels, without loss; RLE for ultrasound in colour, and in place of JPEG 2000 for images of
+            less than 32 pixels.
         force: replace a folder that this function wrote.
 
     Raises:
@@ -140,8 +138,8 @@ def _replaceable(folder: Path, *, force: bool) -> bool:
 
 
 def _compress(data: Dataset, compression: Compression) -> None:
-    """Without loss. RLE takes the place of JPEG 2000 for ultrasound in colour (PS3.3 C.8.5.6.1.2 allows no other),
-    and for images that are smaller than the six resolutions of the encoder.
+    """Without loss. RLE takes the place of the others for ultrasound in colour (PS3.3 C.8.5.6.1.2), and of JPEG 2000
+    for images that are smaller than the six resolutions of the encoder.
     """
     if compression == "none":
         return
