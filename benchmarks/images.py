@@ -134,7 +134,7 @@ def main() -> None:
     train, holdout = whole.split_by_patient(holdout=0.3, seed=7)
     judge = Judge(train, holdout)
     rows = [judge.row("train (floor)", "-", judge.train, judge.labels, ("-", "-", "-"))]
-    noise = 0.03 * torch.randn(judge.train.shape, generator=torch.Generator().manual_seed(0))
+    noise = 0.01 * torch.randn(judge.train.shape, generator=torch.Generator().manual_seed(0))
     rows.append(judge.row("train copies", "-", judge.train + noise, judge.labels, ("-", "-", "-")))
     for seed in arguments.seeds.split(","):
         for name in arguments.generators.split(","):
