@@ -1,6 +1,7 @@
 """Small DICOM objects made by hand, as scanners and archives make them, with names and numbers to look for."""
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
@@ -130,3 +131,17 @@ def canary_bytes():
     texts += ["Featherstonehaugh", "Peregrine", "Quackenbush", UID_ROOT, PRIVATE, "19310217", "20190823"]
     texts += ["PEREGRINE", "QUACKENBUSH"]  # words that have the form of a code
     return [text.encode(code) for text in texts for code in ("utf-8", "utf-16-le")]
+
+
+def smooth(seed, size=160):
+    """Pixels without an edge."""
+    x, y = np.meshgrid(np.linspace(-1, 1, size), np.linspace(-1, 1, size))
+    a, b = np.random.default_rng(seed).uniform(-0.5, 0.5, 2)
+    return (2_000 * np.exp(-((x - a) ** 2) - (y - b) ** 2)).astype("uint16")
+
+
+def with_text(pixels, text):
+    """Pixels with a line of text burned in, as bright as they get."""
+    mask = Image.new("L", pixels.shape[::-1])
+    ImageDraw.Draw(mask).text((10, 20), text, fill=255, font=ImageFont.load_default(16))
+    return np.where(np.asarray(mask) > 127, pixels.max(), pixels).astype(pixels.dtype)

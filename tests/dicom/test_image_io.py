@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from dicom_cases import canary_bytes, image_object, save, volume
+from dicom_cases import canary_bytes, image_object, save, smooth, volume, with_text
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -143,20 +143,6 @@ def test_nothing_to_learn_from(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(DataError, match="no image to learn from; files put aside: 1 not a DICOM object"):
         sg.read_images(tmp_path)
-
-
-def with_text(pixels, text):
-    from PIL import ImageDraw, ImageFont
-
-    mask = Image.new("L", pixels.shape[::-1])
-    ImageDraw.Draw(mask).text((10, 20), text, fill=255, font=ImageFont.load_default(16))
-    return np.where(np.asarray(mask) > 127, pixels.max(), pixels).astype(pixels.dtype)
-
-
-def smooth(seed, size=160):
-    x, y = np.meshgrid(np.linspace(-1, 1, size), np.linspace(-1, 1, size))
-    a, b = np.random.default_rng(seed).uniform(-0.5, 0.5, 2)
-    return (2_000 * np.exp(-((x - a) ** 2) - (y - b) ** 2)).astype("uint16")
 
 
 def test_burned_in_text_puts_its_image_aside(tmp_path):
