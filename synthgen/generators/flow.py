@@ -10,6 +10,7 @@ Source: Liu et al. 2023 (arXiv:2209.03003), equation 1; Karras et al. 2022 (arXi
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -17,28 +18,50 @@ from torch import Tensor, nn
 from synthgen.generators.anchor import GaussianAnchor
 from synthgen.rng import Seed
 
-UNLABELLED = 0.1  # share of the images that are shown without their class
+UNLABELLED = 0.1  # share of the images that are shown without any column, and of those without each
 _TIMES_AT = -0.3  # centre of the logit of the training times, a little nearer to the images
 _TIME_SCALE = 1_000.0  # the network's time embedding is made for steps of a thousand
+
+
+class ColumnEmbedding(nn.Module):
+    """What an image goes by: a sum of vectors, one for each column. Shape: codes (batch, columns) -> (batch, width)."""
+
+    def __init__(self, sizes: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.columns = nn.ModuleList(nn.Embedding(size, width) for size in sizes)
+        self.anything = nn.Parameter(torch.zeros(width))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        found = self.anything.expand(len(codes), -1)
+        for place, column in enumerate(self.columns):
+            found = found + column(codes[:, place])
+        return found
 
 
 class FlowNetwork(nn.Module):
     """The anchor, and a U-Net for what it leaves open.
 
-    Shape: x (batch, channels, ...), t (batch,), classes (batch,), shown (batch,), the class that the network is told or
-    `unlabelled` -> the anchor's velocity, what it leaves open (batch,), and the network's output.
+    Shape: x (batch, channels, ...), t (batch,), classes (batch,) for the anchor, codes (batch, columns) for the network
+    -> the anchor's velocity, what it leaves open (batch,), and the network's output.
     """
 
     power: Tensor
 
     def __init__(
-        self, anchor: GaussianAnchor, *, channels: int, widths: tuple[int, ...], dims: int, seed: Seed
+        self,
+        anchor: GaussianAnchor,
+        *,
+        channels: int,
+        widths: tuple[int, ...],
+        sizes: tuple[int, ...],
+        dims: int,
+        seed: Seed,
     ) -> None:
+        """`sizes`: how many codes each column has that images go by; code 0 says nothing."""
         super().__init__()
         from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 
         self.anchor = anchor
-        self.unlabelled = len(anchor.get_buffer("means"))
         with torch.random.fork_rng(devices=[]):  # layers draw their weights from the global state
             torch.set_rng_state(seed.torch().get_state())
             self.unet = DiffusionModelUNet(
@@ -50,19 +73,27 @@ class FlowNetwork(nn.Module):
                 num_res_blocks=1,
                 norm_num_groups=16,
                 num_head_channels=32,
-                num_class_embeds=self.unlabelled + 1,
+                num_class_embeds=1,  # in whose place is the embedding of columns
             )
+            self.unet.class_embedding = ColumnEmbedding(sizes, 4 * widths[0])  # type: ignore[assignment]
         self.register_buffer("power", torch.ones(1, channels, *[1] * dims))
 
-    def forward(self, x: Tensor, t: Tensor, classes: Tensor, shown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, t: Tensor, classes: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         velocity, left = self.anchor(x, t, classes)
         time = _as(t, x)
         scaled = x / ((1 - time) ** 2 * self.power + time**2).sqrt()  # about one, whatever the time
-        return velocity, left, self.unet(scaled, t * _TIME_SCALE, class_labels=shown)
+        return velocity, left, self.unet(scaled, t * _TIME_SCALE, class_labels=codes)
 
-    def flow(self, x: Tensor, t: float, classes: Tensor) -> Tensor:
-        """The velocity towards the images. Shape: x (batch, channels, ...) -> same."""
-        velocity, left, found = self(x, torch.full((len(x),), t, device=x.device), classes, classes)
+    def flow(self, x: Tensor, t: float, classes: Tensor, codes: Tensor, *, guidance: float) -> Tensor:
+        """The velocity towards the images, and beyond what the codes say where `guidance` is above 1.
+
+        Shape: x (batch, channels, ...) -> same.
+        """
+        time = torch.full((len(x),), t, device=x.device)
+        velocity, left, found = self(x, time, classes, codes)
+        if guidance != 1:
+            plain = self(x, time, classes, torch.zeros_like(codes))[2]
+            found = plain + guidance * (found - plain)
         flow: Tensor = velocity + _as(left, x) * found
         return flow
 
@@ -70,9 +101,9 @@ class FlowNetwork(nn.Module):
 class FlowObjective:
     """The loss of a batch, and of the validation slice beside as many train images."""
 
-    def __init__(self, images: Tensor, classes: Tensor, held: Tensor, seed: Seed) -> None:
-        """Shape: images (images, channels, ...), classes (images,), held (images,) boolean: for validation."""
-        self.images, self.classes, self.seed = images, classes, seed
+    def __init__(self, images: Tensor, classes: Tensor, codes: Tensor, held: Tensor, seed: Seed) -> None:
+        """Shape: images (images, channels, ...), classes (images,), codes (images, columns), held (images,) boolean."""
+        self.images, self.classes, self.codes, self.seed = images, classes, codes, seed
         self.train = (~held).nonzero()[:, 0]
         pick = torch.randperm(len(self.train), generator=seed.child("rows").torch())[: int(held.sum())]
         self.slices = (held.nonzero()[:, 0], self.train[pick.to(self.train.device)])
@@ -90,27 +121,27 @@ class FlowObjective:
         return found[0], found[1]
 
     def _loss(self, network: nn.Module, rows: Tensor, generator: torch.Generator, unlabelled: float) -> Tensor:
-        x0, classes, device = self.images[rows], self.classes[rows], self.images.device
+        x0, codes, device = self.images[rows], self.codes[rows], self.images.device
         t = torch.sigmoid(torch.randn(len(x0), generator=generator, device=device) + _TIMES_AT)
         noise = torch.randn(x0.shape, generator=generator, device=device)
-        hidden = torch.rand(len(x0), generator=generator, device=device) < unlabelled
+        chance = torch.rand(len(x0), 1 + codes.shape[1], generator=generator, device=device) < unlabelled
+        shown = codes.masked_fill(chance[:, :1] | chance[:, 1:], 0)
         x = (1 - _as(t, x0)) * x0 + _as(t, x0) * noise
-        none: int = network.unlabelled  # type: ignore[assignment]
-        velocity, left, found = network(x, t, classes, torch.where(hidden, none, classes))
+        velocity, left, found = network(x, t, self.classes[rows], shown)
         return (found - (x0 - noise - velocity) / _as(left, x0)).square().mean()
 
 
-def heun(network: FlowNetwork, noise: Tensor, classes: Tensor, *, steps: int) -> Tensor:
-    """Follow the flow from noise to images by Heun's method, whose last step is Euler's.
+def heun(flow: Callable[[Tensor, float], Tensor], noise: Tensor, *, steps: int) -> Tensor:
+    """Follow a flow from noise to images by Heun's method, whose last step is Euler's.
 
-    Shape: noise (batch, channels, ...), classes (batch,) -> as noise.
+    Shape: noise (batch, channels, ...) -> same.
     """
     times = torch.linspace(1, 0, steps + 1).tolist()
     x = noise
     for now, then in itertools.pairwise(times):
-        first = network.flow(x, now, classes)
+        first = flow(x, now)
         ahead = x + (now - then) * first
-        x = ahead if then == 0 else x + (now - then) * 0.5 * (first + network.flow(ahead, then, classes))
+        x = ahead if then == 0 else x + (now - then) * 0.5 * (first + flow(ahead, then))
     return x
 
 

@@ -6,6 +6,7 @@ Licence of the generator: Apache-2.0. The U-Net is MONAI's; flow and loss are in
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 from collections.abc import Mapping
@@ -47,8 +48,8 @@ _VALIDATION = 500  # images at most, of a tenth of the patients at most
 class ImageDiffusion:
     """A flow from noise to images in Haar space, anchored at a Gaussian per class: settings, and state after `fit`.
 
-    What mean and covariance say is computed, and a U-Net learns the rest. Images go by classes, the levels of
-    `condition_on`; those with few images share the Gaussian of all.
+    What mean and covariance say is computed, and a U-Net learns the rest. Images go by the columns of `condition_on`:
+    their levels, or a number's bands. Levels together that few images have share the Gaussian of all.
 
     >>> from synthgen.phantom import phantom
     >>> generator = ImageDiffusion(size=16, widths=(16, 32), max_steps=5).fit(phantom(60, seed=1), seed=1)
@@ -71,6 +72,7 @@ class ImageDiffusion:
     batch: int = 64  # images per step
     learning_rate: float = 1e-3  # peak of the schedule
     sampling_steps: int = 14  # of Heun's method
+    guidance: float = 1.0  # above 1: images are more as their columns say than real ones are, and less diverse
     memorisation_gap: float = 0.05  # stop at this growth of validation/train loss
     checkpoint_seconds: float = 30.0  # between checkpoints, where the run has a folder
     threads: int | None = None  # torch threads; None: as torch is set
@@ -79,7 +81,8 @@ class ImageDiffusion:
     model: Model | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("max_seconds", "max_steps", "levels", "components", "batch", "learning_rate", "sampling_steps"):
+        counts = ("max_steps", "levels", "components", "batch", "sampling_steps")
+        for name in ("max_seconds", *counts, "learning_rate", "guidance"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"image-diffusion: {name} must be above 0")
@@ -112,12 +115,12 @@ class ImageDiffusion:
         anchor = GaussianAnchor.fit(
             images[~held], classes[chosen], count=len(records.classes), components=self.components
         )
-        network = settings._network(anchor, images, seed.child("network")).to(device)
+        sizes = tuple(column.size for column in records.columns)
+        network = settings._network(anchor, images, sizes, seed.child("network")).to(device)
         axes = tuple(range(2, images.dim()))
         network.power.copy_(images[~held].square().mean(dim=(0, *axes)).view_as(network.power))
-        objective = FlowObjective(
-            images.to(device), torch.from_numpy(classes).to(device), held.to(device), seed.child("evaluation")
-        )
+        known, codes = (torch.from_numpy(a).to(device) for a in (classes, records.codes(train.records.table)))
+        objective = FlowObjective(images.to(device), known, codes, held.to(device), seed.child("evaluation"))
         fingerprint = train.fingerprint()
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
         with keeping_the_best(run, log.warning) as run, training.threads(self.threads):
@@ -136,7 +139,7 @@ class ImageDiffusion:
                     "levels": settings.levels,
                     "widths": list(settings.widths or ()),
                     "components": self.components,
-                    "classes": len(records.classes),
+                    "classes": [*map(list, records.classes)],
                 },
             )
         training.require_learned(outcome)
@@ -175,17 +178,18 @@ class ImageDiffusion:
         if n < 1:
             raise UsageError(f"cannot sample {n} images")
         codec, records = ImageCodec.from_json((model.codec or {})["image"]), ImageRecords.of_model(model)
-        network, levels = self._restored(model, codec)
+        network, levels = self._restored(model, codec, records)
         table = records.draw(n, codec.constants, seed=root, where=where, given=given, balance=balance)
         device = network.power.device
-        classes = torch.from_numpy(records.of(table.table)).to(device)
+        classes, codes = (torch.from_numpy(a).to(device) for a in (records.of(table.table), records.codes(table.table)))
         images: list[np.ndarray] = []
         shape = haar(torch.empty(1, codec.channels, *codec.shape), levels).shape[1:]
         with training.threads(self.threads), torch.inference_mode():
-            for i, part in enumerate(classes.split(_SAMPLED)):
+            for i, part in enumerate(torch.arange(n, device=device).split(_SAMPLED)):
                 generator = root.child("noise", str(i)).torch(device.type)
                 noise = torch.randn(len(part), *shape, generator=generator, device=device)
-                made = inverse_haar(heun(network, noise, part, steps=self.sampling_steps), levels)
+                flow = functools.partial(network.flow, classes=classes[part], codes=codes[part], guidance=self.guidance)
+                made = inverse_haar(heun(flow, noise, steps=self.sampling_steps), levels)
                 images += codec.decode(made)
                 run.progress(Progress("sampling", len(images), n))
         return ImageData(table, ArrayPixels(images), np.arange(n))
@@ -217,7 +221,8 @@ class ImageDiffusion:
         model = load_model(folder, generator=cls.name)
         generator = cls(**model.settings)
         generator.model = model
-        generator._restored(model, ImageCodec.from_json((model.codec or {})["image"]))
+        codec, records = ImageCodec.from_json((model.codec or {})["image"]), ImageRecords.of_model(model)
+        generator._restored(model, codec, records)
         return generator
 
     def _fitted(self) -> Model:
@@ -232,11 +237,12 @@ class ImageDiffusion:
             self, levels=self.levels or (1 if small else 2), widths=self.widths or ((32, 64) if small else (64, 96))
         )
 
-    def _network(self, anchor: GaussianAnchor, images: torch.Tensor, seed: Seed) -> FlowNetwork:
+    def _network(self, anchor: GaussianAnchor, images: torch.Tensor, sizes: tuple[int, ...], seed: Seed) -> FlowNetwork:
         """Shape: images (images, channels, ...), Haar coefficients."""
-        return FlowNetwork(anchor, channels=images.shape[1], widths=self.widths or (), dims=images.dim() - 2, seed=seed)
+        channels, dims = images.shape[1], images.dim() - 2
+        return FlowNetwork(anchor, channels=channels, widths=self.widths or (), sizes=sizes, dims=dims, seed=seed)
 
-    def _restored(self, model: Model, codec: ImageCodec) -> tuple[FlowNetwork, int]:
+    def _restored(self, model: Model, codec: ImageCodec, records: ImageRecords) -> tuple[FlowNetwork, int]:
         """The network of a model, and the levels of its Haar transform.
 
         Raises:
@@ -250,7 +256,8 @@ class ImageDiffusion:
         try:
             anchor = GaussianAnchor.like(tensors, "anchor.")
             empty = haar(torch.empty(1, codec.channels, *codec.shape), levels)
-            network = settings._network(anchor, empty, model.seed)
+            sizes = tuple(column.size for column in records.columns)
+            network = settings._network(anchor, empty, sizes, model.seed)
             network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DataError("the model folder is broken: its parts do not fit together") from error

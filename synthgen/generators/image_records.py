@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,19 +23,52 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEW_PATIENTS = 50
+NUMBERS = frozenset({"integer", "real"})
 _PREFIX = "records."
 _FEWEST = 30  # images that a class of its own needs
-_OF_ALL = ""  # the class of images that have none of their own
+_FEW = 8  # images that a level needs: as for levels of tables
+_BANDS = 4  # of a number
 _NOT_DRAWN = frozenset({"modality", "bits", "window_center", "window_width", *(column.name for column in GEOMETRY)})
 
 
 @dataclass(frozen=True)
+class ImageColumn:
+    """A column that images go by: its levels, or a number's bands."""
+
+    name: str
+    levels: tuple[str, ...]  # of which there are enough images
+    edges: tuple[float, ...]  # between the bands of a number
+
+    @classmethod
+    def fit(cls, name: str, values: pd.Series, *, number: bool) -> ImageColumn:
+        """Levels of at least eight images; bands with about as many images as each other."""
+        if number:
+            inner = np.linspace(0, 1, _BANDS + 1)[1:-1]
+            return cls(name, (), tuple(float(edge) for edge in np.unique(values.dropna().quantile(inner))))
+        counts = values.dropna().astype(str).value_counts()
+        return cls(name, tuple(sorted(counts.index[counts >= _FEW])), ())
+
+    @property
+    def size(self) -> int:
+        """How many codes there are."""
+        return 1 + (len(self.levels) or len(self.edges) + 1)
+
+    def codes(self, values: pd.Series) -> np.ndarray:
+        """From 1; 0 where a value is missing or rare. Shape: -> (rows,) int64."""
+        if not self.levels:
+            numbers = values.to_numpy(dtype=float)
+            return np.where(np.isnan(numbers), 0, 1 + np.searchsorted(self.edges, numbers, side="right"))
+        number = {level: i for i, level in enumerate(self.levels, start=1)}
+        return np.array([number.get(str(value), 0) for value in values], dtype=np.int64)
+
+
+@dataclass(frozen=True)
 class ImageRecords:
-    """Draws records, and says which class an image belongs to: its levels of some columns."""
+    """Draws records, and says what an image goes by: a code in each of some columns, and the class of all together."""
 
     copula: Copula | None  # None: train has no column to learn
-    columns: tuple[str, ...]  # that images go by
-    classes: tuple[str, ...]  # levels joined; the first is that of all others
+    columns: tuple[ImageColumn, ...]  # that images go by
+    classes: tuple[tuple[int, ...], ...]  # codes with enough images; the first is that of all others
 
     @classmethod
     def fit(cls, train: ImageData, *, condition_on: Sequence[str] | None, seed: Seed) -> ImageRecords:
@@ -46,7 +80,7 @@ class ImageRecords:
             seed: of the codec's ties.
 
         Raises:
-            UsageError: an unknown column, or one with too many levels.
+            UsageError: an unknown column, or one of dates.
         """
         schema = train.records.schema
         drawn = tuple(column for column in schema.learned if column.name not in _NOT_DRAWN)
@@ -55,21 +89,26 @@ class ImageRecords:
         for name in chosen:
             if name not in {column.name for column in drawn}:
                 raise UsageError(f"images cannot go by {name!r}: {suggest(name, [column.name for column in drawn])}")
-            if schema[name].kind not in ("categorical", "boolean", "code") and train.records.table[name].nunique() > 20:
-                raise UsageError(f"images cannot go by {name!r}, a number: make bands of it first")
+            if schema[name].kind == "datetime":
+                raise UsageError(f"images cannot go by {name!r}, a date: make an age of it first")
         if not drawn:
-            return cls(None, (), (_OF_ALL,))
+            return cls(None, (), ((),))
         kept = TableSchema(drawn)
         table = train.records.table[list(kept.names)]
         copula = Copula().fit(TableData(table, kept, train.records.backend), seed=seed.child("records"))
-        names = joined(table, chosen)
-        counted = {name: names.count(name) for name in sorted(set(names))}
-        return cls(copula, chosen, (_OF_ALL, *(name for name, n in counted.items() if n >= _FEWEST and chosen)))
+        columns = tuple(ImageColumn.fit(name, table[name], number=schema[name].kind in NUMBERS) for name in chosen)
+        counted = collections.Counter(map(tuple, _codes(columns, table).tolist()))
+        own = sorted(codes for codes, n in counted.items() if n >= _FEWEST and codes)
+        return cls(copula, columns, ((), *own))
+
+    def codes(self, table: pd.DataFrame) -> np.ndarray:
+        """Each record's codes. Shape: -> (rows, columns) int64."""
+        return _codes(self.columns, table)
 
     def of(self, table: pd.DataFrame) -> np.ndarray:
         """The number of each record's class. Shape: -> (rows,) int64."""
-        number = {name: i for i, name in enumerate(self.classes)}
-        return np.array([number.get(name, 0) for name in joined(table, self.columns)], dtype=np.int64)
+        number = {codes: i for i, codes in enumerate(self.classes)}
+        return np.array([number.get(tuple(codes), 0) for codes in self.codes(table).tolist()], dtype=np.int64)
 
     def draw(
         self,
@@ -106,7 +145,7 @@ class ImageRecords:
 
     def model(self, base: Model) -> Model:
         """A model that holds these records beside what it holds."""
-        facts = {"columns": list(self.columns), "classes": list(self.classes)}
+        facts = {"columns": [dataclasses.asdict(one) for one in self.columns], "classes": [*map(list, self.classes)]}
         codec: dict[str, Any] = {**(base.codec or {}), "records": facts}
         if self.copula is None:
             return replace(base, codec=codec)
@@ -127,13 +166,14 @@ class ImageRecords:
         codec = model.codec or {}
         facts = codec["records"]
         if "table" not in codec:
-            return cls(None, (), tuple(facts["classes"]))
+            return cls(None, (), ((),))
         tensors = {
             name.removeprefix(_PREFIX): tensor for name, tensor in model.tensors.items() if name.startswith(_PREFIX)
         }
         copula = Copula()
         copula.model = replace(model, generator=Copula.name, settings={}, codec=codec["table"], tensors=tensors)
-        return cls(copula, tuple(facts["columns"]), tuple(facts["classes"]))
+        columns = [ImageColumn(one["name"], tuple(one["levels"]), tuple(one["edges"])) for one in facts["columns"]]
+        return cls(copula, tuple(columns), tuple(tuple(codes) for codes in facts["classes"]))
 
 
 def require_enough(train: ImageData, *, force: bool) -> None:
@@ -149,8 +189,9 @@ def require_enough(train: ImageData, *, force: bool) -> None:
         )
 
 
-def joined(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
-    """The levels of some columns as one word for each row."""
-    if not columns:
-        return [_OF_ALL] * len(table)
-    return ["\x1f".join(str(value) for value in row) for row in table[list(columns)].itertuples(index=False)]
+def _codes(columns: Sequence[ImageColumn], table: pd.DataFrame) -> np.ndarray:
+    """Shape: -> (rows, columns) int64."""
+    found = np.zeros((len(table), len(columns)), dtype=np.int64)
+    for place, column in enumerate(columns):
+        found[:, place] = column.codes(table[column.name])
+    return found

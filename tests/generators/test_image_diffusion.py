@@ -6,7 +6,7 @@ import torch
 
 from synthgen.errors import DataError, Interrupted, UsageError
 from synthgen.generators.anchor import GaussianAnchor
-from synthgen.generators.flow import FlowNetwork, heun
+from synthgen.generators.flow import heun
 from synthgen.generators.haar import haar, inverse_haar
 from synthgen.generators.image_diffusion import ImageDiffusion
 from synthgen.generators.image_pca import ImagePca
@@ -56,10 +56,9 @@ def test_the_anchor_is_the_conditional_mean(t):
 def test_with_nothing_learned_the_flow_gives_the_gaussian():
     images = gaussian_images()
     anchor = GaussianAnchor.fit(images, np.zeros(len(images), dtype=int), count=1, components=16)
-    network = FlowNetwork(anchor, channels=4, widths=(16, 32), dims=2, seed=Seed(1))
-    network.flow = lambda x, t, classes: network.anchor(x, torch.full((len(x),), t), classes)[0]
     noise = torch.randn(4_000, 1, 4, 4, generator=Seed(3).torch())
-    made = heun(network, noise, torch.zeros(4_000, dtype=torch.int64), steps=30).flatten(1)
+    classes = torch.zeros(4_000, dtype=torch.int64)
+    made = heun(lambda x, t: anchor(x, torch.full((len(x),), t), classes)[0], noise, steps=30).flatten(1)
     real = images.flatten(1)
     torch.testing.assert_close(made.mean(0), real.mean(0), atol=0.06, rtol=0)
     torch.testing.assert_close(torch.cov(made.T), torch.cov(real.T), atol=0.15, rtol=0)
@@ -89,6 +88,33 @@ def test_it_learns_what_no_gaussian_can():
     baseline = ImagePca().fit(train, seed=1).sample(200, seed=2)
     assert one_corner(baseline) < 0.4
     assert one_corner(flow) > 0.75
+
+
+def sides(n=800):
+    """Two columns that show: the brighter half, and a number that is the brightness of the other."""
+    rng = np.random.default_rng(0)
+    side, age = rng.choice(["left", "right"], n), rng.integers(20, 90, n)
+    images = rng.normal(20, 5, (n, 16, 16)) + age[:, None, None]
+    images[side == "left", :, :8] += 120
+    images[side == "right", :, 8:] += 120
+    records = {"patient": [str(i) for i in range(n)], "side": side, "age_years": age}
+    return ImageData.of_arrays(images.clip(0, 255).astype("uint8"), records)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_images_go_by_several_columns_and_bands_of_numbers(guidance):
+    settings = {"max_steps": 200, "batch": 32, "condition_on": ("side", "age_years"), "guidance": guidance}
+    generator = ImageDiffusion(**settings, **QUICK).fit(sides(), seed=1)
+    made = {}
+    for side in ("left", "right"):
+        for age in (25, 85):
+            images = generator.sample(20, seed=2, where={"side": side, "age_years": age})
+            made[side, age] = np.stack([images.read(i) for i in range(20)]).astype(float)
+    for age in (25, 85):
+        assert made["left", age][:, :, :8].mean() > made["left", age][:, :, 8:].mean() + 80
+        assert made["right", age][:, :, 8:].mean() > made["right", age][:, :, :8].mean() + 80
+    for side, dark in (("left", np.s_[:, :, 8:]), ("right", np.s_[:, :, :8])):
+        assert made[side, 85][dark].mean() > made[side, 25][dark].mean() + 25
 
 
 class StopAt:
@@ -125,7 +151,7 @@ def test_volumes_and_colours():
     assert (made.read(0).shape, made.read(0).dtype) == ((16, 16, 3), np.dtype("uint8"))
 
 
-@pytest.mark.parametrize("settings", [{"widths": (20, 32)}, {"max_seconds": 0}, {"levels": 0}])
+@pytest.mark.parametrize("settings", [{"widths": (20, 32)}, {"guidance": -1.0}, {"max_seconds": 0}, {"levels": 0}])
 def test_settings_are_checked(settings):
     with pytest.raises(UsageError):
         ImageDiffusion(**settings)

@@ -15,6 +15,8 @@ from synthgen.generators.image_pca import ImagePca
 from synthgen.images import ImageData, described
 from synthgen.phantom import phantom
 
+DATES = pd.date_range("2020", periods=60)
+
 
 def collection(arrays, **columns):
     n = len(arrays)
@@ -120,7 +122,11 @@ def test_images_without_labels():
         (lambda: collection(gaussian(60)), {"size": 4}, UsageError),
         (lambda: collection(np.full((60, 8, 8), 3.0)), {}, DataError),
         (lambda: collection([*gaussian(58), np.zeros((3, 8, 8)), np.zeros((3, 8, 8))]), {}, DataError),
-        (lambda: collection(gaussian(60), weight=np.linspace(50, 90, 60)), {"condition_on": ("weight",)}, UsageError),
+        (
+            lambda: collection(gaussian(60), seen=pd.date_range("2020", periods=60)),
+            {"condition_on": ("seen",)},
+            UsageError,
+        ),
     ],
 )
 def test_bad_input_is_an_error_that_says_what_to_do(images, settings, error):
