@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Callable
 
 import torch
+from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor, nn
 
 from synthgen.generators.anchor import GaussianAnchor
@@ -59,8 +60,6 @@ class FlowNetwork(nn.Module):
     ) -> None:
         """`sizes`: how many codes each column has that images go by; code 0 says nothing."""
         super().__init__()
-        from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
-
         self.anchor = anchor
         with torch.random.fork_rng(devices=[]):  # layers draw their weights from the global state
             torch.set_rng_state(seed.torch().get_state())
