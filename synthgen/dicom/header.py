@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, BinaryIO, Literal
 
 import pydicom.config
 from pydicom.datadict import tag_for_keyword
@@ -64,7 +64,6 @@ Reason = Literal[
     "contradictory geometry",
     "compressed beyond reason",
 ]
-REASONS: tuple[Reason, ...] = get_args(Reason)
 ACCEPTABLE: tuple[Reason, ...] = ("localizer", "screen save", "secondary capture", "burned-in text", "no patient")
 
 _READ = (

@@ -19,7 +19,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import DSfloat
 
 from synthgen import __version__
-from synthgen.dicom.terms import MAMMOGRAPHY, PROJECTION_VIEWS, body_parts
+from synthgen.dicom.terms import HEADS, MAMMOGRAPHY, PROJECTION_VIEWS, body_parts
 from synthgen.errors import DataError
 
 Kind = Literal["CT", "MR", "CR", "DX", "MG", "US", "OT"]
@@ -38,7 +38,6 @@ SOP_CLASSES: Mapping[Kind, UID] = {
 }
 _UNKNOWN_REGION = Code("38266002", "SCT", "Entire body")
 _ORIENTATIONS = {"LL": ["P", "F"], "RL": ["A", "F"]}  # of rows and columns; all others are frontal
-_HEADS = frozenset({"HEAD", "BRAIN", "SKULL", "FACE", "HEADNECK"})
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def _synthetic(data: Dataset, about: About) -> None:
     data.LossyImageCompression = "00"
     if not about.text_suspected:
         data.BurnedInAnnotation = "NO"
-    if about.in_volume and about.body_part in _HEADS:
+    if about.in_volume and about.body_part in HEADS:
         data.RecognizableVisualFeatures = "YES"
     equipment = Dataset()
     equipment.PurposeOfReferenceCodeSequence = _coded(SYNTHESIZING)

@@ -10,12 +10,12 @@ import numpy as np
 
 from synthgen.dicom.attributes import Vector
 from synthgen.dicom.header import Header
+from synthgen.dicom.terms import HEADS
 
 Geometry = Literal["volume", "single", "gaps", "duplicates", "tilted", "mixed", "unknown"]
 _TILT = 0.01  # sine of the angle between the way from slice to slice and their normal
 _SAME_PLACE = 0.01  # mm
 _GAP = 0.1  # share of the usual distance that another may differ by
-_HEADS = {"HEAD", "BRAIN", "SKULL", "FACE", "HEADNECK"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Series:
     @property
     def may_show_a_face(self) -> bool:
         """A volume of a head, from which a face could be rendered."""
-        return self.frames > 1 and self.body_part in _HEADS
+        return self.frames > 1 and self.body_part in HEADS
 
 
 def grouped(headers: Sequence[tuple[int, Header]]) -> tuple[Series, ...]:

@@ -31,6 +31,7 @@ MAMMOGRAPHY = {
     "XCCL": Code("399192008", "SCT", "cranio-caudal exaggerated laterally"),
     "XCCM": Code("399101009", "SCT", "cranio-caudal exaggerated medially"),
 }
+HEADS = frozenset({"HEAD", "BRAIN", "SKULL", "FACE", "HEADNECK"})  # a volume of which may show a face
 SEXES = frozenset("FMO")
 LATERALITIES = frozenset("LRUB")
 _MODALITIES = (

@@ -23,8 +23,8 @@ from synthgen.images import ImageData
 from synthgen.protocols import Progress, Run
 
 LARGEST_SIDE = 128  # of the size that is chosen where none is asked for
-_OUTSIDE = 0.1  # percent of an image's pixels at each end, and of images
-_FEWEST = 8  # images that must share an extreme: as for levels of tables
+_OUTSIDE = 0.1  # percent of an image's pixels at each end, and of patients
+_FEWEST = 8  # patients that must share an extreme: as for levels of tables
 _LOOKED_AT = 2_000  # images at most, to find size and range
 _COLOURS = 3
 
@@ -67,7 +67,7 @@ class ImageCodec:
         if longest < 8:
             raise UsageError("images have at least 8 pixels on their longer side")
         shape = tuple(max(multiple, round(side * longest / max(most) / multiple) * multiple) for side in most)
-        low, high = _ends(np.array([(look.low, look.high) for look in looks]))
+        low, high = _ends(np.array([(look.low, look.high) for look in looks]), train.records.patients[rows])
         if not high > low:
             raise DataError("the images are blank: all pixels have one value")
         bits = None if "bits" not in table else _most(table["bits"])
@@ -170,10 +170,13 @@ def _divisor(table: Any, row: int) -> float:
     return 1.0 if bits != bits else 2.0 ** int(bits) - 1
 
 
-def _ends(looks: np.ndarray) -> tuple[float, float]:
-    """The range that all images but a few keep, so that no single one sets it. Shape: looks (images, 2)."""
-    few = min(max(_FEWEST, round(_OUTSIDE / 100 * len(looks))), (len(looks) - 1) // 2)
-    return float(np.sort(looks[:, 0])[few]), float(np.sort(looks[:, 1])[-1 - few])
+def _ends(looks: np.ndarray, patients: np.ndarray) -> tuple[float, float]:
+    """The range that all patients but a few keep, so that no single one sets it. Shape: looks (images, 2)."""
+    own = np.unique(patients)
+    low = np.sort([looks[patients == patient, 0].min() for patient in own])
+    high = np.sort([looks[patients == patient, 1].max() for patient in own])
+    few = min(max(_FEWEST, round(_OUTSIDE / 100 * len(own))), (len(own) - 1) // 2)
+    return float(low[few]), float(high[-1 - few])
 
 
 def _most(values: Any) -> Any:

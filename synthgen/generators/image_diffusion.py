@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -26,6 +25,7 @@ from synthgen.generators.flow import FlowNetwork, FlowObjective, heun
 from synthgen.generators.haar import haar, inverse_haar
 from synthgen.generators.image_codec import ImageCodec
 from synthgen.generators.image_records import ImageRecords, require_enough
+from synthgen.generators.independent import fitted, positive
 from synthgen.generators.training_plot import plot_training
 from synthgen.images import ArrayPixels, ImageData
 from synthgen.interrupts import keeping_the_best
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 _SMALL = 40  # pixels of the longer side up to which one level of Haar coefficients is enough
 _SAMPLED = 250  # images in one pass
-_VALIDATION = 500  # images at most, of a tenth of the patients at most
+_VALIDATION = 500  # images at most that decide when to stop
 
 
 @dataclass
@@ -110,8 +110,8 @@ class ImageDiffusion:
         device = tabular.device_of(self.device, self.name)
         images = haar(codec.tensor(train, run), settings.levels or 1)
         classes = records.of(train.records.table)
-        held = _held(train, seed.child("validation"))
-        chosen = ~held.numpy()
+        chosen = ~tabular.validation_rows(train.records, seed.child("validation"), most=_VALIDATION)
+        held = torch.from_numpy(~chosen)
         anchor = GaussianAnchor.fit(
             images[~held], classes[chosen], count=len(records.classes), components=self.components
         )
@@ -174,9 +174,8 @@ class ImageDiffusion:
         Raises:
             UsageError: not fitted, n below 1, or conditions that no record can meet.
         """
-        model, root, run = self._fitted(), Seed.of(seed), run or Run()
-        if n < 1:
-            raise UsageError(f"cannot sample {n} images")
+        model, root, run = fitted(self.model, self.name), Seed.of(seed), run or Run()
+        n = positive(n)
         codec, records = ImageCodec.from_json((model.codec or {})["image"]), ImageRecords.of_model(model)
         network, levels = self._restored(model, codec, records)
         table = records.draw(n, codec.constants, seed=root, where=where, given=given, balance=balance)
@@ -197,7 +196,7 @@ class ImageDiffusion:
     @property
     def facts(self) -> Mapping[str, Any]:
         """What the training did: steps, losses, notes, and the network's size."""
-        return self._fitted().facts
+        return fitted(self.model, self.name).facts
 
     def plot_training(self) -> Figure:
         """Train and validation loss over the steps, the step whose weights were kept, and the memorisation gap."""
@@ -209,7 +208,7 @@ class ImageDiffusion:
         Raises:
             UsageError: not fitted.
         """
-        save_model(folder, self._fitted())
+        save_model(folder, fitted(self.model, self.name))
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -224,11 +223,6 @@ class ImageDiffusion:
         codec, records = ImageCodec.from_json((model.codec or {})["image"]), ImageRecords.of_model(model)
         generator._restored(model, codec, records)
         return generator
-
-    def _fitted(self) -> Model:
-        if self.model is None:
-            raise UsageError(f"this {self.name} generator is not fitted yet: call fit(train, seed=...) or load a model")
-        return self.model
 
     def _resolved(self, longest: int) -> ImageDiffusion:
         """These settings with what suits the size in place of None."""
@@ -274,12 +268,3 @@ class ImageDiffusion:
             memorisation_gap=self.memorisation_gap,
             checkpoint_seconds=self.checkpoint_seconds,
         )
-
-
-def _held(train: ImageData, seed: Seed) -> torch.Tensor:
-    """Which images decide when to stop: of a tenth of the patients, about 500 at most. Shape: (images,) boolean."""
-    patients, count = train.records.patients, train.patient_count
-    wanted = max(1, min(count // 10, math.ceil(_VALIDATION * count / len(train))))
-    chosen = np.zeros(count, dtype=bool)
-    chosen[seed.numpy().permutation(count)[:wanted]] = True
-    return torch.from_numpy(chosen[patients])

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import torch
 
-from synthgen.errors import Interrupted, UsageError
+from synthgen.errors import Interrupted
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.conditions import Balance
 from synthgen.generators.image_codec import ImageCodec
 from synthgen.generators.image_records import ImageRecords, require_enough
+from synthgen.generators.independent import fitted, positive
 from synthgen.images import ArrayPixels, ImageData
 from synthgen.protocols import Run
 from synthgen.rng import Seed
@@ -98,9 +99,8 @@ class ImagePca:
         Raises:
             UsageError: not fitted, n below 1, or conditions that no record can meet.
         """
-        model, root = self._fitted(), Seed.of(seed)
-        if n < 1:
-            raise UsageError(f"cannot sample {n} images")
+        model, root = fitted(self.model, self.name), Seed.of(seed)
+        n = positive(n)
         codec, records = ImageCodec.from_json((model.codec or {})["image"]), ImageRecords.of_model(model)
         table = records.draw(n, codec.constants, seed=root, where=where, given=given, balance=balance)
         classes, rng = records.of(table.table), root.child("pixels").numpy()
@@ -120,7 +120,7 @@ class ImagePca:
         Raises:
             UsageError: not fitted.
         """
-        save_model(folder, self._fitted())
+        save_model(folder, fitted(self.model, self.name))
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -130,17 +130,9 @@ class ImagePca:
             DataError: not such a folder, or one that is broken or was altered.
         """
         model = load_model(folder, generator=cls.name)
-        settings = dict(model.settings)
-        if settings.get("condition_on") is not None:
-            settings["condition_on"] = tuple(settings["condition_on"])
-        generator = cls(**settings)
+        generator = cls(**model.settings)
         generator.model = model
         return generator
-
-    def _fitted(self) -> Model:
-        if self.model is None:
-            raise UsageError(f"this {self.name} generator is not fitted yet: call fit(train, seed=...) or load a model")
-        return self.model
 
 
 def gaussian(pixels: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from synthgen.errors import DataError, UsageError, suggest
 from synthgen.generators.checkpoint import Model
 from synthgen.generators.conditions import Balance
 from synthgen.generators.copula import Copula
+from synthgen.generators.tabular import FEW_PATIENTS
 from synthgen.images import DESCRIPTION, GEOMETRY, ImageData, described
 from synthgen.rng import Seed
 from synthgen.schema import TableSchema
@@ -22,11 +23,10 @@ from synthgen.schema import TableSchema
 if TYPE_CHECKING:
     import pandas as pd
 
-FEW_PATIENTS = 50
 NUMBERS = frozenset({"integer", "real"})
 _PREFIX = "records."
-_FEWEST = 30  # images that a class of its own needs
-_FEW = 8  # images that a level needs: as for levels of tables
+_FEWEST = 30  # patients that a class of its own needs
+_FEW = 8  # patients that a level needs: as for levels of tables
 _BANDS = 4  # of a number
 _NOT_DRAWN = frozenset({"modality", "bits", "window_center", "window_width", *(column.name for column in GEOMETRY)})
 
@@ -36,17 +36,18 @@ class ImageColumn:
     """A column that images go by: its levels, or a number's bands."""
 
     name: str
-    levels: tuple[str, ...]  # of which there are enough images
+    levels: tuple[str, ...]  # that enough patients have
     edges: tuple[float, ...]  # between the bands of a number
 
     @classmethod
-    def fit(cls, name: str, values: pd.Series, *, number: bool) -> ImageColumn:
-        """Levels of at least eight images; bands with about as many images as each other."""
+    def fit(cls, name: str, values: pd.Series, patients: np.ndarray, *, number: bool) -> ImageColumn:
+        """Levels of at least eight patients; bands with about as many images as each other, between rounded edges."""
         if number:
             inner = np.linspace(0, 1, _BANDS + 1)[1:-1]
-            return cls(name, (), tuple(float(edge) for edge in np.unique(values.dropna().quantile(inner))))
-        counts = values.dropna().astype(str).value_counts()
-        return cls(name, tuple(sorted(counts.index[counts >= _FEW])), ())
+            return cls(name, (), tuple(sorted({float(f"{edge:.2g}") for edge in values.dropna().quantile(inner)})))
+        known = {(str(value), patient) for value, patient in zip(values, patients, strict=True) if value == value}
+        counted = collections.Counter(level for level, _ in known if level != "None")
+        return cls(name, tuple(sorted(level for level, n in counted.items() if n >= _FEW)), ())
 
     @property
     def size(self) -> int:
@@ -68,7 +69,7 @@ class ImageRecords:
 
     copula: Copula | None  # None: train has no column to learn
     columns: tuple[ImageColumn, ...]  # that images go by
-    classes: tuple[tuple[int, ...], ...]  # codes with enough images; the first is that of all others
+    classes: tuple[tuple[int, ...], ...]  # codes that enough patients have; the first is that of all others
 
     @classmethod
     def fit(cls, train: ImageData, *, condition_on: Sequence[str] | None, seed: Seed) -> ImageRecords:
@@ -93,13 +94,15 @@ class ImageRecords:
                 raise UsageError(f"images cannot go by {name!r}, a date: make an age of it first")
         if not drawn:
             return cls(None, (), ((),))
-        kept = TableSchema(drawn)
-        table = train.records.table[list(kept.names)]
+        owner = () if schema.patient is None else (schema[schema.patient],)
+        kept = TableSchema((*owner, *drawn))  # what is rare is counted by patients, not by images
+        table, patients = train.records.table[list(kept.names)], train.records.patients
         copula = Copula().fit(TableData(table, kept, train.records.backend), seed=seed.child("records"))
-        columns = tuple(ImageColumn.fit(name, table[name], number=schema[name].kind in NUMBERS) for name in chosen)
-        counted = collections.Counter(map(tuple, _codes(columns, table).tolist()))
-        own = sorted(codes for codes, n in counted.items() if n >= _FEWEST and codes)
-        return cls(copula, columns, ((), *own))
+        numbers = {name: schema[name].kind in NUMBERS for name in chosen}
+        columns = tuple(ImageColumn.fit(name, table[name], patients, number=numbers[name]) for name in chosen)
+        codes = map(tuple, _codes(columns, table).tolist())
+        counted = collections.Counter(own for own, _ in set(zip(codes, patients.tolist(), strict=True)))
+        return cls(copula, columns, ((), *sorted(own for own, n in counted.items() if n >= _FEWEST and own)))
 
     def codes(self, table: pd.DataFrame) -> np.ndarray:
         """Each record's codes. Shape: -> (rows, columns) int64."""
@@ -134,7 +137,7 @@ class ImageRecords:
             schema = TableSchema(())
         else:
             made = self.copula.sample(n, seed=seed, where=where, given=given, balance=balance)
-            frame, schema = made.table, made.schema
+            frame, schema = made.learned, TableSchema(made.schema.learned)
         fixed = {name: [value] * n for name, value in constants.items()}
         patients = [f"{i + 1}" for i in range(n)]
         head = pd.DataFrame({"patient": patients, "study": patients, "series": patients, **fixed}, index=range(n))

@@ -74,10 +74,10 @@ def as_table(train: Any, *, force: bool) -> TableData:
     return train
 
 
-def validation_rows(train: TableData, seed: Seed) -> np.ndarray:
-    """Which rows decide when to stop: those of a tenth of the patients, about 2,000 rows at most. Shape: (rows,)."""
+def validation_rows(train: TableData, seed: Seed, *, most: int = _VALIDATION_ROWS) -> np.ndarray:
+    """Which rows decide when to stop: of a tenth of the patients, and about `most` rows. Shape: (rows,)."""
     patients, count = train.patients, train.patient_count
-    wanted = max(1, min(count // 10, round(_VALIDATION_ROWS * count / len(train))))
+    wanted = max(1, min(count // 10, round(most * count / len(train))))
     chosen = np.zeros(count, dtype=bool)
     chosen[seed.numpy().permutation(count)[:wanted]] = True
     return chosen[patients]

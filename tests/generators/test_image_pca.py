@@ -95,6 +95,18 @@ def test_one_patients_extreme_and_rare_level_are_not_learned(tmp_path):
     assert b"7654" not in content
 
 
+def test_one_patient_with_many_images_sets_neither_range_nor_level_nor_class(tmp_path):
+    train = gaussian(300)
+    train[:60] = 7_654.0
+    patients = ["one"] * 60 + [f"p{i}" for i in range(240)]
+    labels = ["Featherstonehaugh"] * 60 + ["a", "b"] * 120
+    generator = ImagePca().fit(collection(train, patient=patients, finding=labels), seed=1)
+    generator.save(tmp_path / "model")
+    assert ImageCodec.from_json(generator.model.codec["image"]).high < 700
+    assert generator.model.codec["records"]["classes"] == [[], [1], [2]]
+    assert b"Featherstonehaugh" not in (tmp_path / "model" / "manifest.json").read_bytes()
+
+
 def test_conditions_hold_and_show():
     generator = ImagePca(condition_on=("finding", "sex")).fit(phantom(400, seed=1), seed=1)
     hearts = {}
