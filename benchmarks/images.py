@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from synthgen import registry
-from synthgen.generators.image_codec import resized_to
+from synthgen.image_codec import resized_to
 from synthgen.image_io import read_images
 from synthgen.images import ImageData
 from synthgen.rng import Seed

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from synthgen.data import TableData
     from synthgen.findings import Measurement
+    from synthgen.images import ImageData
     from synthgen.rng import Seed
     from synthgen.schema import TableSchema
 
@@ -70,13 +71,26 @@ class Generator(Protocol):
 
 
 @dataclass(frozen=True)
+class Images:
+    """The images of an audit."""
+
+    train: ImageData
+    holdout: ImageData
+    synthetic: ImageData
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """What the checks of one audit may look at; `shared` holds what several checks compute once."""
+    """What the checks of one audit may look at; `shared` holds what several checks compute once.
+
+    The tables of an audit of images are their records.
+    """
 
     train: TableData
     holdout: TableData
     synthetic: TableData
     schema: TableSchema
+    images: Images | None = None
     refit: Callable[[TableData, Seed], TableData] | None = None  # trains again on other rows and samples
     shared: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -97,6 +111,6 @@ class Check(Protocol):
 
     name: str  # "copies.neighbor"; the part before the dot is the family
     question: str  # "Does the synthetic table copy train patients?"
-    needs: frozenset[str]  # of {"train", "holdout", "synthetic", "refit", "target", "rules"}
+    needs: frozenset[str]  # of {"train", "holdout", "synthetic", "images", "refit", "target", "rules"}
 
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement: ...

@@ -23,7 +23,7 @@ from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.conditions import Balance
 from synthgen.generators.flow import FlowNetwork, FlowObjective, heun
 from synthgen.generators.haar import haar, inverse_haar
-from synthgen.generators.image_codec import ImageCodec
+from synthgen.image_codec import ImageCodec
 from synthgen.generators.image_records import ImageRecords, require_enough
 from synthgen.generators.independent import fitted, positive
 from synthgen.generators.training_plot import plot_training

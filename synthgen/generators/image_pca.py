@@ -13,7 +13,7 @@ import torch
 from synthgen.errors import Interrupted
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.conditions import Balance
-from synthgen.generators.image_codec import ImageCodec
+from synthgen.image_codec import ImageCodec
 from synthgen.generators.image_records import ImageRecords, require_enough
 from synthgen.generators.independent import fitted, positive
 from synthgen.images import ArrayPixels, ImageData

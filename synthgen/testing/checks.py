@@ -14,7 +14,7 @@ from synthgen.rng import Seed
 from synthgen.testing.invented import invented_cohort
 from synthgen.testing.laws import law, levels, named_in, same_global_randomness, unique_texts
 
-NEEDS = frozenset({"train", "holdout", "synthetic", "refit", "target", "rules"})
+NEEDS = frozenset({"train", "holdout", "synthetic", "images", "refit", "target", "rules"})
 
 
 def check_check(check: Check, *, seed: int | Seed = 0) -> None:

@@ -10,7 +10,7 @@ import pytest
 import synthgen as sg
 from synthgen.cli import main
 from synthgen.errors import DataError, UsageError
-from synthgen.generators.image_codec import ImageCodec
+from synthgen.image_codec import ImageCodec
 from synthgen.generators.image_pca import ImagePca
 from synthgen.images import ImageData, described
 from synthgen.phantom import phantom

@@ -1,4 +1,4 @@
-"""How does an image become numbers of one size and range, and back? Fitted on train, without its extremes.
+"""How does an image become numbers of one size and range, and back? Fitted on a collection, without its extremes.
 
 Values of a projection are on the scale of their bits and are divided by it, so that scanners of several depths agree;
 all others keep their unit (Hounsfield units for CT). What lies outside the range that nearly all pixels of nearly all
@@ -43,27 +43,30 @@ class ImageCodec:
     constants: Mapping[str, Any]  # of the record of every synthetic image: spacing, modality, bits
 
     @classmethod
-    def fit(cls, train: ImageData, *, size: int | None, multiple: int = 4) -> ImageCodec:
+    def fit(cls, train: ImageData, *, size: int | None, multiple: int = 4, largest: int = LARGEST_SIDE) -> ImageCodec:
         """From train alone.
 
         Args:
             train: images that are all grey or all in colour, and all slices or all volumes.
-            size: of the longer side in pixels; None: that of most images, 128 at most.
+            size: of the longer side in pixels; None: that of most images, `largest` at most.
             multiple: that each side is rounded to.
+            largest: of the size that is chosen where none is asked for.
 
         Raises:
-            DataError: images of several kinds, or images that are blank.
+            DataError: images of several kinds, images that are blank, or pixels that are no numbers.
             UsageError: a size below 8.
         """
         table = train.records.table
         rows = np.linspace(0, len(train) - 1, min(len(train), _LOOKED_AT)).astype(int)
         images = (train.read(int(row)) for row in rows)
         looks = [_Look.of(image, _divisor(table, int(row))) for row, image in zip(rows, images, strict=True)]
+        if not all(np.isfinite([look.low, look.high]).all() for look in looks):
+            raise DataError("images have pixels that are no numbers")
         kinds = {(len(look.shape), look.colour) for look in looks}
         if len(kinds) > 1:
             raise DataError("the images are of several kinds: grey and colour, or slices and volumes")
         most = collections.Counter(look.shape for look in looks).most_common(1)[0][0]
-        longest = size or min(LARGEST_SIDE, max(most))
+        longest = size or min(largest, max(most))
         if longest < 8:
             raise UsageError("images have at least 8 pixels on their longer side")
         shape = tuple(max(multiple, round(side * longest / max(most) / multiple) * multiple) for side in most)
@@ -110,6 +113,8 @@ class ImageCodec:
         values = values.movedim(-1, 0) if self.colour else values[None]
         if values.dim() != len(self.shape) + 1:
             raise DataError(f"image {row} is of another kind than the rest")
+        if not bool(torch.isfinite(values).all()):
+            raise DataError(f"image {row} has pixels that are no numbers")
         resized = resized_to(values[None], self.shape)[0]
         return ((resized - self.low) / (self.high - self.low) * 2 - 1).clamp(-1, 1)
 
