@@ -1,4 +1,4 @@
-"""In which spaces are images near each other? Two extractors that need no download: fixed random ones, and a trained one.
+"""In which spaces are images near each other? Two extractors without downloads: random filters, and a trained encoder.
 
 Every figure names its extractor. A space of one extractor alone has blind spots of its own.
 """

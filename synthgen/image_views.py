@@ -1,4 +1,4 @@
-"""At which size and range are the images of an audit compared? At one that the pooled real images set, blind to label."""
+"""At which size and range are the images of an audit compared? At those of the pooled real images, blind to label."""
 
 from __future__ import annotations
 

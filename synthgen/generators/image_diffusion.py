@@ -23,10 +23,10 @@ from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.conditions import Balance
 from synthgen.generators.flow import FlowNetwork, FlowObjective, heun
 from synthgen.generators.haar import haar, inverse_haar
-from synthgen.image_codec import ImageCodec
 from synthgen.generators.image_records import ImageRecords, require_enough
 from synthgen.generators.independent import fitted, positive
 from synthgen.generators.training_plot import plot_training
+from synthgen.image_codec import ImageCodec
 from synthgen.images import ArrayPixels, ImageData
 from synthgen.interrupts import keeping_the_best
 from synthgen.protocols import Progress, Run

@@ -13,9 +13,9 @@ import torch
 from synthgen.errors import Interrupted
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.conditions import Balance
-from synthgen.image_codec import ImageCodec
 from synthgen.generators.image_records import ImageRecords, require_enough
 from synthgen.generators.independent import fitted, positive
+from synthgen.image_codec import ImageCodec
 from synthgen.images import ArrayPixels, ImageData
 from synthgen.protocols import Run
 from synthgen.rng import Seed

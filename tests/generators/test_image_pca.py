@@ -10,8 +10,8 @@ import pytest
 import synthgen as sg
 from synthgen.cli import main
 from synthgen.errors import DataError, UsageError
-from synthgen.image_codec import ImageCodec
 from synthgen.generators.image_pca import ImagePca
+from synthgen.image_codec import ImageCodec
 from synthgen.images import ImageData, described
 from synthgen.phantom import phantom
 
