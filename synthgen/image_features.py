@@ -90,7 +90,7 @@ class Encoder(nn.Module):
         return of_length_one(self.head(self.body(centred / spread).flatten(1)), dim=1)
 
     def embed(self, images: Tensor) -> np.ndarray:
-        """Views of any size. Shape: (images, channels, ...) -> (images, 128) float64."""
+        """Images of any size. Shape: (images, channels, ...) -> (images, 128) float64."""
         with torch.inference_mode():
             parts = [self(part).double().numpy() for part in thumbnails(images).split(_CHUNK)]
         return np.concatenate(parts)

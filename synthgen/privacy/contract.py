@@ -60,7 +60,7 @@ class Contract:
         )
 
 
-def _values(data: TableData, name: str) -> set[str]:
+def level_values(data: TableData, name: str) -> set[str]:
     """The distinct values of a column as text, so that 17, 17.0 and "17" are one identifier."""
     if name not in data.table:
         return set()
@@ -71,16 +71,16 @@ def _values(data: TableData, name: str) -> set[str]:
 def _shared_patients(evidence: Evidence) -> int:
     patient = evidence.schema.patient
     if patient:
-        return len(_values(evidence.train, patient) & _values(evidence.holdout, patient))
+        return len(level_values(evidence.train, patient) & level_values(evidence.holdout, patient))
     shared = []
     for name in (column.name for column in evidence.schema.identifiers):
-        train, holdout = _values(evidence.train, name), _values(evidence.holdout, name)
-        if not (_row_numbers(train) and _row_numbers(holdout)):
+        train, holdout = level_values(evidence.train, name), level_values(evidence.holdout, name)
+        if not (row_numbers(train) and row_numbers(holdout)):
             shared.append(len(train & holdout))
     return max(shared, default=0)
 
 
-def _row_numbers(values: set[str]) -> bool:
+def row_numbers(values: set[str]) -> bool:
     """Whether these are the numbers 0 or 1 to n: a file's row index names no patient, and every file has the same."""
     numbers = {int(value) for value in values if value.isdecimal()}
     return (
@@ -115,8 +115,8 @@ def _reused_identifiers(evidence: Evidence) -> int:
     names = [column.name for column in evidence.schema.identifiers]
     reused = 0
     for name in names:
-        real = _values(evidence.train, name) | _values(evidence.holdout, name)
-        reused += len(_values(evidence.synthetic, name) & real)
+        real = level_values(evidence.train, name) | level_values(evidence.holdout, name)
+        reused += len(level_values(evidence.synthetic, name) & real)
     return reused
 
 

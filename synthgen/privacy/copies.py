@@ -19,7 +19,7 @@ from synthgen.rng import Seed
 from synthgen.schema import Column
 
 CUTOFFS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
-_DECIDING = CUTOFFS.index(0.5)
+DECIDING = CUTOFFS.index(0.5)
 _CONTROL_PATIENTS = 50  # in each half of the holdout, or there is no control
 
 
@@ -59,27 +59,20 @@ class NeighborCopies:
         found = neighbors(evidence)
         rows, everything = len(found.first), len(evidence.synthetic)
         test = _test_neighbors(found, seed, self.alpha)
-        fewest = test.smallest_seen(rows)
-        if not np.isfinite(fewest):
-            needed = patients_needed(evidence.train.patient_count, rows, alpha=self.alpha)
-            have = evidence.holdout.patient_count
-            raise NotAssessable(
-                f"even copies of all {rows:,} synthetic rows would not be seen: the holdout has {have:,} patients, "
-                f"and at least {max(needed, have + 1):,} are needed, or more synthetic rows"
-            )
+        fewest = fewest_seen(test, evidence, rows)
         shares = [test.leaked(which, rows) for which in range(len(CUTOFFS))]
         notes = [f"an exact copy of {fewest:.0f} different train patients would be seen with 90 % chance"]
         notes += [f"a random {rows:,} of the {everything:,} synthetic rows were searched"] if rows < everything else []
-        notes += _mirror_note(test)
+        notes += mirror_note(test)
         return Measurement(
             check=self.name,
             label="share of synthetic rows that copy a train patient",
-            statistic=shares[_DECIDING],
+            statistic=shares[DECIDING],
             better="lower",
-            answer=_neighbor_answer(test, shares[_DECIDING]),
+            answer=_neighbor_answer(test, shares[DECIDING]),
             control=_neighbor_control(evidence, seed),
             details={
-                **{f"t={cutoff:g}": shares[i] for i, cutoff in enumerate(CUTOFFS) if i != _DECIDING},
+                **{f"t={cutoff:g}": shares[i] for i, cutoff in enumerate(CUTOFFS) if i != DECIDING},
                 "mirror_p": exactly(test.p_fewer, n=test.permutations),
             },
             p_value=test.p_more,
@@ -145,7 +138,7 @@ class ExactCopies:
             },
             p_value=test.p_more,
             power=exactly(fewest / rows, n=rows) if np.isfinite(fewest) else None,
-            notes=_mirror_note(test),
+            notes=mirror_note(test),
             source="label permutation over equal rows; p-value: Phipson & Smyth 2010, doi:10.2202/1544-6115.1585",
         )
 
@@ -157,10 +150,27 @@ def _test_neighbors(found: Neighbors, seed: Seed, alpha: float) -> LabelTest:
     return label_test(counts, found.is_train, found.patients, seed=seed, alpha=alpha)
 
 
+def fewest_seen(test: LabelTest, evidence: Evidence, rows: int) -> float:
+    """How many exact copies would have been seen.
+
+    Raises:
+        NotAssessable: not even copies of all rows would; the message says how many patients are needed.
+    """
+    fewest = test.smallest_seen(rows)
+    if not np.isfinite(fewest):
+        needed = patients_needed(evidence.train.patient_count, rows, alpha=test.alpha)
+        have = evidence.holdout.patient_count
+        raise NotAssessable(
+            f"even copies of all {rows:,} synthetic rows would not be seen: the holdout has {have:,} patients, "
+            f"and at least {max(needed, have + 1):,} are needed, or more synthetic rows"
+        )
+    return fewest
+
+
 def _neighbor_answer(test: LabelTest, leaked: Estimate) -> str:
-    if not test.total[_DECIDING]:
+    if not test.total[DECIDING]:
         return "No synthetic row is conspicuously closer to one patient than to all others."
-    close, share = test.total[_DECIDING] / leaked.n, test.train[_DECIDING] / test.total[_DECIDING]
+    close, share = test.total[DECIDING] / leaked.n, test.train[DECIDING] / test.total[DECIDING]
     return (
         f"{close:.1%} of the synthetic rows are conspicuously close to one patient; {share:.1%} of these patients were "
         f"trained on, where {test.train_share:.1%} is chance: {leaked.value:.2%} of the synthetic rows are copies "
@@ -168,7 +178,7 @@ def _neighbor_answer(test: LabelTest, leaked: Estimate) -> str:
     )
 
 
-def _mirror_note(test: LabelTest) -> tuple[str, ...]:
+def mirror_note(test: LabelTest) -> tuple[str, ...]:
     if test.p_fewer >= test.alpha:
         return ()
     return (
@@ -179,17 +189,17 @@ def _mirror_note(test: LabelTest) -> tuple[str, ...]:
 
 def _neighbor_control(evidence: Evidence, seed: Seed) -> Estimate | None:
     """The same figure for half of the holdout patients in place of the synthetic rows, against all other real rows."""
-    sets, half = placed(evidence), _half_of_holdout(evidence, seed)
+    sets, half = placed(evidence), half_of_holdout(evidence, seed)
     if half is None:
         return None
     patients = np.concatenate([sets.train_patients, sets.holdout_patients[~half]])
     dense = np.unique(patients, return_inverse=True)[1]
     found = search(sets.holdout.take(half), sets.train, sets.holdout.take(~half), dense)
-    return _test_neighbors(found, seed.child("control"), 0.001).leaked(_DECIDING, len(found.first))
+    return _test_neighbors(found, seed.child("control"), 0.001).leaked(DECIDING, len(found.first))
 
 
 def _exact_control(evidence: Evidence, seed: Seed) -> Estimate | None:
-    half = _half_of_holdout(evidence, seed)
+    half = half_of_holdout(evidence, seed)
     if half is None:
         return None
     train, holdout, _ = _records(evidence)
@@ -200,7 +210,7 @@ def _exact_control(evidence: Evidence, seed: Seed) -> Estimate | None:
     return test.leaked(0, int(half.sum()))
 
 
-def _half_of_holdout(evidence: Evidence, seed: Seed) -> np.ndarray | None:
+def half_of_holdout(evidence: Evidence, seed: Seed) -> np.ndarray | None:
     """Which holdout rows belong to a random half of its patients; None if the halves are too small."""
     count = evidence.holdout.patient_count
     if count < 2 * _CONTROL_PATIENTS or evidence.train.patient_count < _CONTROL_PATIENTS:

@@ -61,22 +61,30 @@ class LabelTest:
         )
         return Estimate(value, lowest, highest, rows, f"label permutation by patient ({self.permutations:,})")
 
-    def smallest_seen(self, rows: int, *, chance: float = 0.9) -> float:
-        """How many exact copies, of different train patients, would have been seen with this chance at level alpha.
+    def smallest_seen(self, rows: int, *, chance: float = 0.9, hits: np.ndarray | None = None) -> float:
+        """How many copies of different train patients would have been seen with this chance at level alpha.
 
-        At least the size rule ln(alpha) / ln(train share); more where chance neighbours are many already. Infinite if
-        no number up to all rows would do.
+        At least the size rule ln(alpha) / ln(train share); more where chance neighbours are many already, or where
+        copies are changed so much that not all of them count. Infinite if no number up to all rows would do.
+
+        Args:
+            rows: synthetic rows.
+            chance: of being seen.
+            hits: the share of the copies that count where they should, for each of the first counts; None: all.
         """
         copies = np.arange(1, rows + 1)
         rule = math.log(self.alpha) / math.log(self.train_share)
         z = 1.2816 if chance == 0.9 else _normal_quantile(chance)
-        fewest = math.inf
-        for total, sd in zip(self.total, self.sd, strict=True):
+        known = np.ones(len(self.total)) if hits is None else hits
+        fewest, share = math.inf, self.train_share
+        for total, sd, hit in zip(self.total, self.sd, known, strict=False):
+            counted = copies * hit
             background = total * (1 - copies / rows)  # a copy takes the place of some other row
-            excess = copies * (1 - self.train_share) - z * sd
-            variance = sd**2 + copies * self.train_share * (1 - self.train_share)
-            deviance = _signed_deviance(excess, np.sqrt(variance), background + copies, self.train_share)
-            seen = np.flatnonzero((deviance >= self.critical) & (copies >= rule))
+            excess = counted * (1 - share) - z * np.sqrt(sd**2 + counted * (1 - hit) * (1 - share) ** 2)
+            variance = sd**2 + counted * share * (1 - share)
+            deviance = _signed_deviance(excess, np.sqrt(variance), background + counted, share)
+            enough = counted - z * np.sqrt(counted * (1 - hit)) >= rule
+            seen = np.flatnonzero((deviance >= self.critical) & enough)
             fewest = min(fewest, float(copies[seen[0]]) if len(seen) else math.inf)
         return fewest
 

@@ -77,37 +77,57 @@ class Membership:
         Raises:
             NotAssessable: fewer than 100 patients on a side, or fewer synthetic rows than neighbours.
         """
-        _need_enough(evidence, self.neighbours)
-        attacked = _attacked(placed(evidence), self.max_patients, seed)
-        attacks = {
-            "distance": _scores(attacked, _distance(attacked)),
-            "density": _scores(attacked, _density(attacked, self.neighbours)),
-        }
-        areas = {name: auc(s.members, s.others) for name, s in attacks.items()}
-        worst = max(areas, key=lambda name: areas[name].value)
-        statistic = _worst(areas, attacks)
-        found = {name: _found(s) for name, s in attacks.items()}
-        tpr = _highest(estimates[0] for estimates in found.values())
-        return Measurement(
-            check=self.name,
-            label="AUC of the best membership attack (0.5 is guessing)",
-            statistic=statistic,
-            better="lower",
-            answer=f"Shown one patient who was trained on and one who was not, the best attack ({worst}) points to the "
-            f"right one in {statistic.value:.1%} of cases, where guessing gives 50 %; a threshold with about 1 % false "
-            f"alarms finds {tpr.value:.1%} of the trained-on patients.",
-            control=_control(attacked, self.neighbours),
-            details={
-                "tpr_at_1pct_fpr": tpr,
-                "fpr_at_threshold": _highest(estimates[1] for estimates in found.values()),
-                **{f"auc.{name}": area for name, area in areas.items()},
-            },
-            p_value=min(1.0, 2 * len(attacks) * min(_p_value(s) for s in attacks.values())),
-            curves={"roc": _curve(attacks[worst])},
-            notes=_notes(attacked, evidence, statistic),
-            source="distance: doi:10.1145/3372297.3417238; density: DOMIAS, arXiv:2302.12580; "
-            "AUC: DeLong 1988, doi:10.2307/2531595; rates: Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404",
-        )
+        spaces = {"": placed(evidence)}
+        return measured(self.name, spaces, evidence, seed=seed, most=self.max_patients, k=self.neighbours)
+
+
+def measured(
+    check: str, spaces: Mapping[str, Sets], evidence: Evidence, *, seed: Seed, most: int, k: int
+) -> Measurement:
+    """Attack in each of some spaces by distance and by density, and report the best attack.
+
+    Args:
+        check: its name.
+        spaces: by name, which is part of the names of the attacks there.
+        evidence: whose patients are attacked.
+        seed: of folds and samples.
+        most: patients attacked on each side.
+        k: neighbours of the density attack.
+
+    Raises:
+        NotAssessable: too few patients or synthetic rows.
+    """
+    _need_enough(evidence, k)
+    attacks: dict[str, _Scores] = {}
+    for space, sets in spaces.items():
+        attacked = _attacked(sets, most, seed)
+        attacks[f"distance{space}"] = _scores(attacked, _distance(attacked))
+        attacks[f"density{space}"] = _scores(attacked, _density(attacked, k))
+    areas = {name: auc(s.members, s.others) for name, s in attacks.items()}
+    worst = max(areas, key=lambda name: areas[name].value)
+    statistic = _worst(areas, attacks)
+    found = {name: _found(s) for name, s in attacks.items()}
+    tpr = _highest(estimates[0] for estimates in found.values())
+    return Measurement(
+        check=check,
+        label="AUC of the best membership attack (0.5 is guessing)",
+        statistic=statistic,
+        better="lower",
+        answer=f"Shown one patient who was trained on and one who was not, the best attack ({worst}) points to the "
+        f"right one in {statistic.value:.1%} of cases, where guessing gives 50 %; a threshold with about 1 % false "
+        f"alarms finds {tpr.value:.1%} of the trained-on patients.",
+        control=_control(attacked, k),
+        details={
+            "tpr_at_1pct_fpr": tpr,
+            "fpr_at_threshold": _highest(estimates[1] for estimates in found.values()),
+            **{f"auc.{name}": area for name, area in areas.items()},
+        },
+        p_value=min(1.0, 2 * len(attacks) * min(_p_value(s) for s in attacks.values())),
+        curves={"roc": _curve(attacks[worst])},
+        notes=_notes(attacked, evidence, statistic),
+        source="distance: doi:10.1145/3372297.3417238; density: DOMIAS, arXiv:2302.12580; "
+        "AUC: DeLong 1988, doi:10.2307/2531595; rates: Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404",
+    )
 
 
 @dataclass(frozen=True, eq=False)
