@@ -11,7 +11,8 @@ from pathlib import Path
 
 import synthgen as sg
 from synthgen.dicom.index import index
-from synthgen.phantom import phantom, write_labels
+from synthgen.image_io import write_labels
+from synthgen.phantom import phantom
 from synthgen.validators.dicom import conformance, identifier_search, marks
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "dicom-example")

@@ -7,35 +7,40 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthgen import registry
 from synthgen.errors import DataError, EnvironmentProblem, Interrupted, NotAssessable, UsageError
+from synthgen.evidence import counted, described_columns, gathered
 from synthgen.findings import Decision, Finding, Measurement, finding_from_json, findings_html, to_json
-from synthgen.policy import Policy, decide, judge_all, load_policy, not_run
+from synthgen.policy import Modality, Policy, decide, judge_all, load_policy, not_run
 from synthgen.protocols import Check, Evidence, Progress, Run
 from synthgen.rng import Seed
-from synthgen.schema import DEFAULT_MISSING, TableSchema
+from synthgen.schema import TableSchema
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from synthgen.data import TableData
 
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
-MINIMUM_PATIENTS = 20  # below this no check can answer anything
-PRIVACY_FAMILIES = ("contract", "copies", "membership", "disclosure")
+PRIVACY_FAMILIES = ("contract", "copies", "membership", "disclosure", "images")
 
 NOT_ASSESSED = (
     "Attackers with side knowledge beyond the audited columns: notes, images, genomes, social media.",
     "Disclosure attacks (singling out, linkability, inference) and shadow-model membership inference.",
     "Repeated releases from the same patients: each audit speaks of one synthetic table.",
     "Confidentiality of hospitals, clinicians and groups; only the patient is protected as a unit.",
+)
+NOT_ASSESSED_OF_IMAGES = (
+    "Attackers with side knowledge beyond the images: reports, records, other examinations.",
+    "Parts of images that were moved or warped, and parts of less than half the side that hold no whole window.",
+    "The records beside the images: audit them as a table.",
+    *NOT_ASSESSED[2:],
 )
 
 
@@ -56,6 +61,8 @@ class Audit:
     generator: Mapping[str, Any] | None = None  # name, settings, licence, training facts; None: unknown
     not_assessed: tuple[str, ...] = NOT_ASSESSED
     audit_number: int = 1  # of this holdout
+    modality: Modality = "table"
+    samples: Mapping[str, str] = field(default_factory=dict)  # caption -> PNG of synthetic images, in base64
     schema_version: int = SCHEMA_VERSION
 
     def __getitem__(self, check: str) -> Finding:
@@ -105,12 +112,13 @@ class Audit:
         if not isinstance(data, Mapping) or data.get("schema_version") != SCHEMA_VERSION:
             raise DataError(f"not an audit.json of schema version {SCHEMA_VERSION}")
         try:
-            values = {f.name: data[f.name] for f in fields(Audit)}
+            values = {f.name: data[f.name] for f in fields(Audit) if f.name in data or f.default is MISSING}
             values["findings"] = tuple(finding_from_json(entry) for entry in values["findings"])
             values["decision"] = Decision(data["decision"]["verdict"], tuple(data["decision"]["reasons"]))
         except (KeyError, TypeError) as error:
             raise DataError("audit.json lacks a field, or one is of the wrong type") from error
-        values["columns"], values["not_assessed"] = tuple(values["columns"]), tuple(values["not_assessed"])
+        values["columns"] = tuple(values["columns"])
+        values["not_assessed"] = tuple(values.get("not_assessed", NOT_ASSESSED))
         return Audit(**values)
 
     def save(self, folder: Path) -> Path:
@@ -153,12 +161,12 @@ def audit(
     generator: Mapping[str, Any] | None = None,
     run: Run | None = None,
 ) -> Audit:
-    """Attack and measure a synthetic table, judge it by a policy, and decide.
+    """Attack and measure a synthetic table or synthetic images, judge them by a policy, and decide.
 
     Args:
-        train: what the generator learned from: TableData, or any frame or file that `read` takes.
+        train: what the generator learned from: TableData or ImageData, or any frame or file that `read` takes.
         holdout: patients that nobody trained on; sealed.
-        synthetic: the table to be shared, whoever made it.
+        synthetic: what is to be shared, whoever made it.
         seed: equal seeds give equal audits.
         policy: a shipped name, a file, or a Policy.
         only: which of the policy's checks to run, by name; the rest counts as not run.
@@ -166,7 +174,8 @@ def audit(
         run: progress and stop flag.
 
     Raises:
-        DataError: tables whose columns do not match, empty ones, or fewer than 20 patients on a side.
+        DataError: sets that do not match, empty ones, or fewer than 20 patients on a side.
+        ConfigError: a policy that says nothing about images.
 
     >>> from synthgen import datasets
     >>> train, holdout = datasets.load("actg175").split_by_patient(seed=1)
@@ -175,37 +184,31 @@ def audit(
     ('FAIL', 'REFUSE')
     """
     started, seed, run = time.monotonic(), Seed.of(seed), run or Run()
-    chosen = policy if isinstance(policy, Policy) else load_policy(policy)
+    evidence = gathered(train, holdout, synthetic)
+    modality: Modality = "image" if evidence.images else "table"
+    chosen = (policy if isinstance(policy, Policy) else load_policy(policy)).about(modality)
     for name in chosen.checks:
         registry.find("checks", name)
-    evidence = _evidence(train, holdout, synthetic)
     names = [name for name in chosen.checks if only is None or only(name)]
     findings = _run_checks(names, evidence, chosen, seed.child("audit"), run)
+    decision = decide(findings, chosen)
+    sets = evidence.images or evidence
     return Audit(
-        decision=decide(findings, chosen),
+        decision=decision,
         policy={"name": chosen.name, "hash": chosen.hash, "description": chosen.description},
-        fingerprints={k: getattr(evidence, k).fingerprint() for k in ("train", "holdout", "synthetic")},
-        counts={k: _counts(getattr(evidence, k)) for k in ("train", "holdout", "synthetic")},
-        columns=_columns(evidence.schema),
+        fingerprints={k: getattr(sets, k).fingerprint() for k in ("train", "holdout", "synthetic")},
+        counts={k: counted(getattr(sets, k)) for k in ("train", "holdout", "synthetic")},
+        columns=described_columns(evidence.schema),
         findings=tuple(findings),
         seed=seed.root,
         versions=versions(),
         created=time.strftime("%Y-%m-%d", time.gmtime()),
         seconds=round(time.monotonic() - started, 1),
         generator=generator,
+        not_assessed=NOT_ASSESSED_OF_IMAGES if evidence.images else NOT_ASSESSED,
+        modality=modality,
+        samples=_samples(evidence, decision),
     )
-
-
-def require_patients(data: TableData, name: str) -> None:
-    """Stop early, before hours of training, where no check could answer anything.
-
-    Raises:
-        DataError: fewer than 20 patients.
-    """
-    if data.patient_count < MINIMUM_PATIENTS:
-        raise DataError(
-            f"too few patients: {name} has {data.patient_count}, and an audit needs at least {MINIMUM_PATIENTS}"
-        )
 
 
 def versions() -> dict[str, str]:
@@ -241,57 +244,20 @@ def _for(check: Check, evidence: Evidence) -> Evidence:
     """The evidence, once what the check says it needs is known to be there."""
     if "refit" in check.needs and evidence.refit is None:
         raise NotAssessable("needs a generator that can be trained again")
-    if "target" in check.needs and evidence.schema.target is None:
-        raise NotAssessable("no column has the role target: declare one with `roles: [target]` in the schema")
+    if "target" in check.needs:
+        if evidence.schema.target is None:
+            raise NotAssessable("no column has the role target: declare one with `roles: [target]` in the schema")
+        if evidence.images and evidence.schema.target not in evidence.synthetic.schema:
+            raise NotAssessable("the synthetic images come without the column that has the role target")
     if "rules" in check.needs and not evidence.schema.rules:
         raise NotAssessable("the schema declares no rules")
     return evidence
 
 
-def _evidence(train: Any, holdout: Any, synthetic: Any) -> Evidence:
-    from synthgen.data import TableData
-    from synthgen.io import read
+def _samples(evidence: Evidence, decision: Decision) -> dict[str, str]:
+    """Some synthetic images to look at, once it is decided that anybody may: refused ones could be copies."""
+    if evidence.images is None or decision.outcome != "RELEASE":
+        return {}
+    from synthgen.image_sheet import sheet_of_views
 
-    train = train if isinstance(train, TableData) else read(train)
-    holdout = _aligned(holdout, train, "holdout")
-    synthetic = _aligned(synthetic, train, "synthetic")
-    require_patients(train, "train")
-    require_patients(holdout, "holdout")
-    if len(synthetic) == 0:
-        raise DataError("the synthetic table has no rows")
-    if not train.schema.learned:
-        raise DataError("no column can be audited: all are identifiers or free text")
-    return Evidence(train=train, holdout=holdout, synthetic=synthetic, schema=train.schema)
-
-
-def _aligned(data: Any, train: TableData, name: str) -> TableData:
-    """Read a table by the training table's schema, whatever the order of its columns."""
-    from synthgen.data import TableData
-    from synthgen.io import read
-
-    if not isinstance(data, TableData):
-        return read(data, schema=train.schema, partial=name == "synthetic", name=name)
-    ours, theirs = [c.name for c in train.schema.learned], [c.name for c in data.schema.learned]
-    missing, extra = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
-    if missing or extra:
-        raise DataError(f"{name} differs from train in its columns: lacks {missing}, has besides {extra}")
-    kept = tuple(column for column in train.schema.columns if column.name in data.schema)
-    names = {column.name for column in kept}
-    rules = tuple(rule for rule in train.schema.rules if set(rule.columns) <= names)
-    schema = replace(train.schema, columns=kept, rules=rules)
-    return TableData(data.table[list(schema.names)], schema, data.backend)
-
-
-def _columns(schema: TableSchema) -> tuple[Mapping[str, Any], ...]:
-    """What a reader of the synthetic file must know, without declared levels and bounds."""
-    columns = []
-    for column in schema.columns:
-        codes = [*column.missing, *(code for code in schema.missing if code not in DEFAULT_MISSING)]
-        facts = {"dtype": column.dtype, "decimals": column.decimals, "missing": codes}
-        known = {key: value for key, value in facts.items() if value not in (None, [])}
-        columns.append({"name": column.name, "kind": column.kind, "roles": list(column.roles), **known})
-    return tuple(columns)
-
-
-def _counts(data: TableData) -> dict[str, int]:
-    return {"rows": len(data), "patients": data.patient_count}
+    return sheet_of_views(evidence)

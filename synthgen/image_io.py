@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
@@ -17,6 +18,7 @@ from synthgen.dicom.index import Index, index
 from synthgen.dicom.pixels import PROJECTIONS, DicomPixels
 from synthgen.dicom.screen import screened
 from synthgen.dicom.series import Series
+from synthgen.dicom.write import MANIFEST
 from synthgen.errors import DataError, UsageError
 from synthgen.frames import from_native
 from synthgen.images import DESCRIPTION, ArrayPixels, ImageData, array_digest, described
@@ -37,6 +39,8 @@ _KEYS = {  # column of a table of labels -> what it joins by
     "StudyInstanceUID": "study",
     "PatientID": "patient",
 }
+LABELS = "labels.csv"  # what describes the images of a folder
+_ARCHIVES = frozenset({".npz", ".zip", ".tar", ".dcm"})
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\x93NUMPY")
 _NAMES = ("file", "filename", "file_name", "image", "path")  # columns of a table of labels that name a picture
 _LARGEST = 2**28  # pixels of a picture
@@ -61,7 +65,7 @@ def read_images(
             MedMNIST's layout (`train_images`, `train_labels`, ...).
         labels: a table or its file. For DICOM it has a column PatientID, StudyInstanceUID, SeriesInstanceUID or
             SOPInstanceUID; for pictures a column `file` with names below the source, and `patient` where several
-            pictures may be of one.
+            pictures may be of one. None: `labels.csv` of the source, where it is a folder that has one.
         schema: of the records (see `synthgen.images.DESCRIPTION`) and labels; inferred when absent.
         target: the column that a model would predict.
         unit: each frame of a DICOM source is an image, or each series that is a volume.
@@ -80,7 +84,8 @@ def read_images(
     >>> images, images.records.table["modality"][0], images.read(0).shape
     (ImageData(1 images of 1 patients), 'CT', (128, 128))
     """
-    path, table = Path(source), _labels(labels)
+    path = Path(source)
+    table = _labels(labels if labels is not None or not (path / LABELS).is_file() else path / LABELS)
     if path.suffix.lower() == ".npz":
         if table is not None:
             raise UsageError("an .npz holds its own labels: leave the table of labels out")
@@ -332,5 +337,31 @@ def write_pictures(images: ImageData, folder: str | Path) -> Path:
                 Image.fromarray(whole).save(staging / names[-1])
         frame = images.records.frame
         frame.insert(0, "file", names)
-        write(frame, staging / "labels.csv")
+        write(frame, staging / LABELS)
     return folder
+
+
+def write_labels(images: ImageData, folder: str | Path) -> Path:
+    """Write the labels of each object that `write_dicom` put into a folder, by SOPInstanceUID: `labels.csv`.
+
+    What the headers say is not repeated. `read_images` finds the file by itself.
+    """
+    import pandas as pd
+
+    path, own = Path(folder) / LABELS, {column.name for column in DESCRIPTION}
+    objects = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))["objects"]
+    labels = [column.name for column in images.records.schema.learned if column.name not in own]
+    table = images.records.frame[labels].iloc[[one["image"] for one in objects]].reset_index(drop=True)
+    table.insert(0, "SOPInstanceUID", pd.Series([one["sop_instance_uid"] for one in objects]))
+    table.to_csv(path, index=False)
+    return path
+
+
+def holds_images(source: str | Path) -> bool:
+    """Whether a source is read by `read_images` rather than as a table: by its kind, without reading images.
+
+    >>> holds_images("patients.csv"), holds_images("scans.zip")
+    (False, True)
+    """
+    path = Path(source)
+    return path.is_dir() or path.suffix.lower() in _ARCHIVES or path.name == "DICOMDIR"

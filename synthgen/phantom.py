@@ -6,10 +6,8 @@ and noise differ from patient to patient and from scanner to scanner.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,17 +68,6 @@ def phantom(patients: int = 200, *, seed: int | Seed, size: int = 64) -> ImageDa
     table = described(pd.DataFrame(records), TableSchema((*known, *labels)))
     pixels = PhantomPixels(tuple(records), size, seed)
     return ImageData(table, pixels, np.arange(len(records)))
-
-
-def write_labels(images: ImageData, folder: Path) -> Path:
-    """Write finding and scanner of each object that `write_dicom` put into a folder: `labels.csv`."""
-    import pandas as pd
-
-    objects = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["objects"]
-    table = images.records.table[["finding", "scanner"]].iloc[[one["image"] for one in objects]]
-    keys = pd.DataFrame({"SOPInstanceUID": [one["sop_instance_uid"] for one in objects]}, index=table.index)
-    keys.join(table).to_csv(path := folder / "labels.csv", index=False)
-    return path
 
 
 def _studies(patient: int, size: int, rng: np.random.Generator) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,8 @@ from typing import Any, Literal
 from synthgen.errors import ConfigError, suggest
 from synthgen.findings import Decision, Estimate, Finding, Measurement, Outcome
 from synthgen.stats import holm
+
+Modality = Literal["table", "image"]
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,26 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Policy:
-    """Thresholds by check, in the order in which the checks run."""
+    """Thresholds by check, in the order in which the checks run: those of tables, and those of images."""
 
     name: str
     description: str
     inconclusive_means: Literal["REVIEW", "REFUSE"]
     checks: Mapping[str, Threshold]
     hash: str  # SHA-256 of the policy file's text
+    images: Mapping[str, Threshold] = field(default_factory=dict)
+
+    def about(self, modality: Modality) -> Policy:
+        """The policy whose `checks` are those of a modality.
+
+        Raises:
+            ConfigError: it says nothing about images.
+        """
+        if modality == "table":
+            return self
+        if not self.images:
+            raise ConfigError(f"the policy {self.name!r} has no section 'images', so it cannot judge images")
+        return replace(self, checks=self.images)
 
     @staticmethod
     def from_text(text: str, *, source: str) -> Policy:
@@ -70,17 +85,16 @@ class Policy:
         except yaml.YAMLError as error:
             raise ConfigError(f"the policy {source} is not YAML") from error
         keys = ("name", "description", "inconclusive_means", "checks")
+        known = (*keys, "images")
         if not isinstance(data, Mapping) or not isinstance(data.get("checks"), Mapping):
             raise ConfigError(f"the policy {source} is a mapping of: {', '.join(keys)}")
-        _check_keys(data, keys, f"the policy {source}")
+        _check_keys(data, known, f"the policy {source}")
         _require(data, keys, f"the policy {source}")
         if data["inconclusive_means"] not in ("REVIEW", "REFUSE"):
             raise ConfigError(f"the policy {source}: inconclusive_means is REVIEW or REFUSE; it is never a pass")
-        checks = {str(name): _threshold(str(name), body) for name, body in data["checks"].items()}
-        if not any(threshold.judges and threshold.required for threshold in checks.values()):
-            raise ConfigError(f"the policy {source} sets no limit on any required check, so it would release anything")
+        checks, images = (_section(data, section, source) for section in ("checks", "images"))
         digest = hashlib.sha256(text.encode()).hexdigest()
-        return Policy(str(data["name"]), str(data["description"]), data["inconclusive_means"], checks, digest)
+        return Policy(str(data["name"]), str(data["description"]), data["inconclusive_means"], checks, digest, images)
 
 
 def shipped_policies() -> list[str]:
@@ -216,6 +230,18 @@ def _worst(verdicts: Sequence[tuple[str, str]]) -> tuple[str, str]:
         if reasons:
             return verdict, "; ".join(reasons)
     return "PASS", "; ".join(because for _, because in verdicts)
+
+
+def _section(data: Mapping[str, Any], section: str, source: str) -> dict[str, Threshold]:
+    body = data.get(section, {})
+    if not isinstance(body, Mapping):
+        raise ConfigError(f"the policy {source}: {section!r} is a mapping of checks")
+    checks = {str(name): _threshold(str(name), about) for name, about in body.items()}
+    if section in data and not any(threshold.judges and threshold.required for threshold in checks.values()):
+        raise ConfigError(
+            f"the policy {source} sets no limit on any required check of {section!r}, so it would release anything"
+        )
+    return checks
 
 
 def _threshold(name: str, body: Any) -> Threshold:

@@ -12,11 +12,12 @@ from typing import Any
 import yaml
 
 from synthgen import registry
-from synthgen.auditing import Audit, audit, require_patients, versions
+from synthgen.auditing import Audit, audit, versions
 from synthgen.config import Study
 from synthgen.cost import COST, measured
 from synthgen.data import TableData
 from synthgen.errors import DataError, EnvironmentProblem, UsageError
+from synthgen.evidence import require_patients
 from synthgen.io import read, write
 from synthgen.metrics import METRICS, recorded
 from synthgen.policy import Policy, load_policy

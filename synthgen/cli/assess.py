@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from synthgen.cli import options
+from synthgen.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from synthgen.auditing import Audit
+    from synthgen.protocols import Run
 
 
 @click.command()
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
 def audit(
     context: click.Context, tables: options.Tables, policy: str, seed: int, output: Path, force: bool, as_json: bool
 ) -> None:
-    """Attack and measure a synthetic table, whoever made it, and decide by a policy.
+    """Attack and measure a synthetic table or synthetic images, whoever made them, and decide by a policy.
+
+    Each set is a table, or a source of images: a folder, zip or tar of DICOM objects or pictures (labels.csv in a
+    folder describes its images), or an .npz in MedMNIST's layout, of which FILE.npz:test names another part.
 
     Exits with 0 for RELEASE, 3 for REFUSE, 4 for REVIEW.
     """
@@ -112,20 +117,43 @@ def report(audit: Path, output: Path | None, open_: bool) -> None:
 
 def _audit(tables: options.Tables, *, policy: str, seed: int, only: Callable[[str], bool] | None = None) -> Audit:
     from synthgen.auditing import audit as run_audit
-    from synthgen.io import read
+    from synthgen.image_io import holds_images
 
-    encoding = tables.encoding
-    train = read(
-        tables.train,
-        schema=tables.schema,
-        target=tables.target,
-        patient=tables.patient,
-        encoding=encoding,
-        name="train",
-    )
-    holdout = read(tables.holdout, schema=train.schema, encoding=encoding, name="holdout")
-    synthetic = read(tables.synthetic, schema=train.schema, encoding=encoding, partial=True, name="synthetic")
     with options.job() as job:
+        train, holdout, synthetic = (_images if holds_images(_parted(tables.train)[0]) else _tables)(tables, job)
         return run_audit(
             train=train, holdout=holdout, synthetic=synthetic, seed=seed, policy=policy, only=only, run=job
         )
+
+
+def _tables(tables: options.Tables, job: Run) -> tuple[Any, Any, Any]:  # noqa: ARG001 - as for images
+    from synthgen.io import read
+
+    if tables.labels:
+        raise UsageError("--labels is for images")
+    encoding, target, patient = tables.encoding, tables.target, tables.patient
+    train = read(tables.train, schema=tables.schema, target=target, patient=patient, encoding=encoding, name="train")
+    holdout = read(tables.holdout, schema=train.schema, encoding=encoding, name="holdout")
+    synthetic = read(tables.synthetic, schema=train.schema, encoding=encoding, partial=True, name="synthetic")
+    return train, holdout, synthetic
+
+
+def _images(tables: options.Tables, job: Run) -> tuple[Any, Any, Any]:
+    from synthgen.image_io import read_images
+
+    if tables.schema or tables.patient or tables.encoding:
+        raise UsageError("--schema, --patient and --encoding are for tables; images have --labels")
+    found = []
+    for path, labels in ((tables.train, tables.labels), (tables.holdout, tables.labels), (tables.synthetic, None)):
+        source, part = _parted(path)
+        target = tables.target if path is not tables.synthetic else None
+        found.append(read_images(source, labels=labels, target=target, unit=tables.unit, part=part, run=job))  # type: ignore[arg-type]
+    return found[0], found[1], found[2]
+
+
+def _parted(path: Path) -> tuple[Path, str]:
+    """A source, and the part of an .npz that is meant."""
+    stem, colon, part = str(path).rpartition(":")
+    if colon and stem.endswith(".npz") and part in ("train", "val", "test"):
+        return Path(stem), part
+    return path, "train"

@@ -89,8 +89,8 @@ def phantom(patients: int, size: int, output: Path, seed: int, force: bool) -> N
     Nothing in it is learned from a patient: it is for trying things out, and for tests.
     """
     from synthgen.dicom.write import write_dicom
+    from synthgen.image_io import write_labels
     from synthgen.phantom import phantom as draw
-    from synthgen.phantom import write_labels
 
     images = draw(patients, seed=seed, size=size)
     written = write_dicom(images, output, seed=seed, generator="phantom", force=force)

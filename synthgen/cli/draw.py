@@ -70,19 +70,20 @@ def sample(
         options.say(f"{len(synthetic):,} rows: {output}. Not audited yet: see synthgen audit --help")
     else:
         _write_images(synthetic, output, form, modality=modality, seed=seed, generator=loaded.name, force=force)
-        options.say(f"{len(synthetic):,} images: {output}. Not audited: no audit of images is there yet")
+        options.say(f"{len(synthetic):,} images: {output}. Not audited yet: see synthgen audit --help")
 
 
 def _write_images(
     images: ImageData, output: Path, form: str, *, modality: str | None, seed: int, generator: str, force: bool
 ) -> None:
     from synthgen.dicom.write import write_dicom
-    from synthgen.image_io import write_pictures
+    from synthgen.image_io import write_labels, write_pictures
 
     if form == "png":
         write_pictures(images, output)
     else:
         write_dicom(images, output, seed=seed, generator=generator, modality=modality, force=force)
+        write_labels(images, output)
 
 
 @click.command()

@@ -37,6 +37,14 @@ force_option = click.option("--force", is_flag=True, help="Overwrite what is the
 seed_option = click.option("--seed", type=click.IntRange(min=0), required=True, help="Equal seeds give equal bytes.")
 set_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting; repeatable.")
 encoding_option = click.option("--encoding", help="Of text files that are not UTF-8, such as latin-1.")
+labels_option = click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="Table of labels of real images; by default labels.csv of their folder.",
+)
+unit_option = click.option(
+    "--unit", type=click.Choice(["slice", "volume"]), default="slice", help="Of DICOM: frames, or series."
+)
 keep_best_option = click.option(
     "--keep-best", is_flag=True, help="Do not train on: take the best weights of the interrupted training."
 )
@@ -59,6 +67,8 @@ class Tables:
     target: str | None
     patient: str | None
     encoding: str | None
+    labels: Path | None
+    unit: str
 
 
 def tables_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,11 +77,13 @@ def tables_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option("--train", required=True, type=path, help="What the generator learned from."),
         click.option("--holdout", required=True, type=path, help="Patients nobody trained on."),
-        click.option("--synthetic", required=True, type=path, help="The table to be shared."),
+        click.option("--synthetic", required=True, type=path, help="The table, or the images, to be shared."),
         click.option("--schema", type=path, help="Schema file; inferred from train when absent."),
         click.option("--target", help="Column that a model would predict."),
         click.option("--patient", help="Column whose equal values are one patient."),
         encoding_option,
+        labels_option,
+        unit_option,
     )
 
     @functools.wraps(command)

@@ -114,8 +114,8 @@ def run(
 @click.option("--target", help="Column that a model would predict.")
 @click.option("--patient", help="Column whose equal values are one patient.")
 @options.encoding_option
-@click.option("--labels", type=click.Path(path_type=Path), help="Table of labels of images: see read_images.")
-@click.option("--unit", type=click.Choice(["slice", "volume"]), default="slice", help="Of DICOM: frames, or series.")
+@options.labels_option
+@options.unit_option
 @click.option("--max-seconds", type=click.FloatRange(min=1), help="Training time, where the generator has a budget.")
 @options.set_option
 @click.option("--resume", is_flag=True, help="Go on from the checkpoints beside the model folder.")
@@ -196,7 +196,7 @@ def fit(
 def _read_table(
     data: Path, *, schema: Path | None, target: str | None, patient: str | None, encoding: str | None
 ) -> TableData:
-    from synthgen.auditing import require_patients
+    from synthgen.evidence import require_patients
     from synthgen.io import read
 
     train = read(data, schema=schema, target=target, patient=patient, encoding=encoding)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from synthgen.auditing import Audit
 
 HEADLINES = {
-    "RELEASE": "The policy is met: the synthetic table may be released.",
-    "REFUSE": "The policy is not met: the synthetic table must not be released.",
+    "RELEASE": "The policy is met: the synthetic {what} may be released.",
+    "REFUSE": "The policy is not met: the synthetic {what} must not be released.",
     "REVIEW": "Not settled: a person must decide, and until then nothing is released.",
 }
 FOLDED_HEAD = ("column", "levels too rare to learn", "rows whose value was replaced", "of these, by the code above")
@@ -41,15 +41,15 @@ READING = {
 }
 NOTES_ON_READING = (
     "Figures stand beside their control where there is one: the same figure with real holdout patients, whom the "
-    "generator never saw, in place of the synthetic table. It shows what sampling alone produces.",
-    "Intervals are rounded outwards; figures of fewer than ten rows are not shown; the report holds no record and no "
-    "distance of a record.",
+    "generator never saw, in place of the synthetic data. It shows what sampling alone produces.",
+    "Intervals are rounded outwards; figures of fewer than ten records are not shown; the report holds no record of a "
+    "patient and no distance of one.",
     "A pass is evidence against the attacks that were run, on these columns, with these data. It is not a proof of "
     "anonymity.",
 )
 _GROUPS = {
-    "Privacy": ("contract", "copies", "membership", "disclosure", "power", "distance"),
-    "Fidelity": ("structure", "fidelity", "dicom", "images"),
+    "Privacy": ("contract", "copies", "membership", "disclosure", "power", "distance", "images"),
+    "Fidelity": ("structure", "fidelity", "dicom"),
     "Usefulness": ("utility", "subgroups"),
 }
 _CONTROL = re.compile(r"(.+) \((?:real|holdout|real holdout|control)\)$")
@@ -80,6 +80,21 @@ class Reason:
     text: str
     question: str = ""
     place: int | None = None
+
+
+def headline(audit: Audit) -> str:
+    """The decision as a sentence."""
+    return HEADLINES[audit.decision.outcome].format(what="images" if audit.modality == "image" else "table")
+
+
+def subject(audit: Audit) -> str:
+    """What was audited."""
+    return "synthetic images" if audit.modality == "image" else "a synthetic table"
+
+
+def unit(audit: Audit) -> str:
+    """What there is one of for each record."""
+    return "images" if audit.modality == "image" else "rows"
 
 
 def reasons(audit: Audit) -> tuple[Reason, ...]:

@@ -49,7 +49,7 @@ def render_html(audit: Audit, *, pictures: bool = True) -> str:
         svg={picture.name: Markup(picture.svg) for picture in drawn},  # noqa: S704  (escaped by the XML writer)
         style=Markup(style),  # noqa: S704  (our own file)
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        headline=content.HEADLINES[audit.decision.outcome],
+        headline=content.headline(audit),
         content=content,
         folded_from=FOLDED_FROM,
     )  # fmt: skip

@@ -69,15 +69,16 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
 
 
 def _first_screen(audit: Audit) -> list[str]:
+    unit = content.unit(audit)
     counts = ", ".join(
-        f"{name} {c['rows']:,} rows" + (f" of {c['patients']:,} patients" if c["patients"] != c["rows"] else "")
+        f"{name} {c['rows']:,} {unit}" + (f" of {c['patients']:,} patients" if c["patients"] != c["rows"] else "")
         for name, c in audit.counts.items()
     )
     policy, generator = audit.policy, escaped(content.generator_name(audit))
     return [
-        f"# {audit.decision.outcome}: audit of a synthetic table",
+        f"# {audit.decision.outcome}: audit of {content.subject(audit)}",
         "",
-        f"**{content.HEADLINES[audit.decision.outcome]}**",
+        f"**{content.headline(audit)}**",
         "",
         *(_reason(reason) for reason in content.reasons(audit)),
         "",
