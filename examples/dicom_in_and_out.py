@@ -11,7 +11,7 @@ from pathlib import Path
 
 import synthgen as sg
 from synthgen.dicom.index import index
-from synthgen.image_io import write_labels
+from synthgen.image_output import write_labels
 from synthgen.phantom import phantom
 from synthgen.validators.dicom import conformance, identifier_search, marks
 

@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from synthgen.errors import ConfigError, UsageError, suggest
 
@@ -18,15 +18,34 @@ class _Section(BaseModel):
 
 
 class DataSection(_Section):
-    """Where the patient records are."""
+    """Where the patient records are, or the images."""
 
-    table: Annotated[str, Field(description="CSV, TSV, Parquet, Arrow or Excel file, relative to this file")]
+    table: Annotated[str | None, Field(description="CSV, TSV, Parquet, Arrow or Excel file, relative to this file")] = (
+        None
+    )
+    images: Annotated[
+        str | None,
+        Field(description="in place of a table: folder, zip or tar of DICOM or pictures, or an .npz"),
+    ] = None
+    labels: Annotated[str | None, Field(description="of images; by default labels.csv of their folder")] = None
+    unit: Annotated[Literal["slice", "volume"], Field(description="of DICOM: frames, or series")] = "slice"
     table_schema: Annotated[
         str | None, Field(alias="schema", description="schema file; inferred when absent (see: synthgen schema infer)")
     ] = None
     target: Annotated[str | None, Field(description="column that a model would predict; utility needs it")] = None
     patient: Annotated[str | None, Field(description="column whose equal values are one patient")] = None
     encoding: Annotated[str | None, Field(description="of a text file that is not UTF-8, such as latin-1")] = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.table is None) == (self.images is None):
+            raise ValueError("data has either a table or images")
+        given = [name for name in ("table_schema", "patient", "encoding") if getattr(self, name) is not None]
+        if self.images and given:
+            raise ValueError("schema, patient and encoding are for tables; images have labels")
+        if self.table and self.labels:
+            raise ValueError("labels are for images")
+        return self
 
 
 class SplitSection(_Section):
@@ -38,15 +57,19 @@ class SplitSection(_Section):
 class GeneratorSection(_Section):
     """Which generator learns, and its settings."""
 
-    name: Annotated[str, Field(description="see: synthgen list generators")] = "diffusion"
+    name: Annotated[
+        str | None, Field(description="see: synthgen list generators; by default diffusion, or image-diffusion")
+    ] = None
     settings: Annotated[dict[str, Any], Field(description="see: synthgen describe NAME")] = {}
 
 
 class SampleSection(_Section):
     """What is sampled."""
 
-    rows: Annotated[int | None, Field(gt=0, description="by default as many as there are train rows")] = None
+    rows: Annotated[int | None, Field(gt=0, description="or images; by default as many as train has")] = None
     where: Annotated[dict[str, Any], Field(description="columns held at one value in every row")] = {}
+    form: Annotated[Literal["dicom", "png"], Field(alias="as", description="of images")] = "dicom"
+    modality: Annotated[str | None, Field(description="of images as DICOM; by default that of train")] = None
 
 
 class Study(_Section):
@@ -62,10 +85,16 @@ class Study(_Section):
     licence: Annotated[str | None, Field(description="under which the release may be used, for its datasheet")] = None
     seed: Annotated[int, Field(ge=0, description="equal seeds and steps give equal bytes")] = 0
 
+    @property
+    def generator_name(self) -> str:
+        """The generator that is named, or that of the modality."""
+        return self.generator.name or ("image-diffusion" if self.data.images else "diffusion")
+
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default filled in; of files only the name, never where they lie."""
         data = self.model_dump(by_alias=True)
-        for key in ("table", "schema"):
+        data["generator"]["name"] = self.generator_name
+        for key in ("table", "schema", "images", "labels"):
             if data["data"][key]:
                 data["data"][key] = Path(data["data"][key]).name
         data["policy"] = Path(data["policy"]).name
@@ -105,7 +134,7 @@ def load_study(path: str | Path, *, overrides: Sequence[str] = ()) -> Study:
 def study_from_mapping(data: Mapping[str, Any], *, source: str = "the study") -> Study:
     """Validate plain data as a study.
 
-    >>> study_from_mapping({"data": {"table": "patients.csv"}}).generator.name
+    >>> study_from_mapping({"data": {"table": "patients.csv"}}).generator_name
     'diffusion'
     >>> study_from_mapping({"data": {"tabel": "patients.csv"}})
     Traceback (most recent call last):
@@ -139,9 +168,10 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 def study_template(kind: str = "table") -> str:
     """A commented study.yaml for a person to fill in."""
-    if kind != "table":
-        raise UsageError(f"no template {kind!r}: {suggest(kind, ['table'])}")
-    return _TEMPLATE
+    templates = {"table": _TABLE + _REST, "images": _IMAGES + _REST}
+    if kind not in templates:
+        raise UsageError(f"no template {kind!r}: {suggest(kind, templates)}")
+    return templates[kind]
 
 
 def _override(data: dict[str, Any], text: str) -> None:
@@ -155,12 +185,12 @@ def _override(data: dict[str, Any], text: str) -> None:
 
 
 def _relative_to(study: Study, folder: Path) -> Study:
-    table = str(folder / study.data.table)
-    schema = str(folder / study.data.table_schema) if study.data.table_schema else None
+    names = ("table", "table_schema", "images", "labels")
+    paths = {name: str(folder / path) for name in names if (path := getattr(study.data, name)) is not None}
     policy = folder / study.policy
     return study.model_copy(
         update={
-            "data": study.data.model_copy(update={"table": table, "table_schema": schema}),
+            "data": study.data.model_copy(update=paths),
             "policy": str(policy) if policy.suffix in (".yaml", ".yml") else study.policy,
         }
     )
@@ -185,7 +215,7 @@ def _keys(where: Sequence[str]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-_TEMPLATE = """\
+_TABLE = """\
 # A study: read, split, fit, sample, audit, decide, release.
 # Run it with:  synthgen run study.yaml -o RUN      (--dry-run shows the job first)
 
@@ -208,6 +238,33 @@ sample:
   # rows: 5000               # by default as many as there are train rows
   # where: {sex: F}          # columns held at one value in every row
 
+"""
+_IMAGES = """\
+# A study of images: read, split, fit, sample, audit, decide, release.
+# Run it with:  synthgen run study.yaml -o RUN      (--dry-run shows the job first)
+
+data:
+  images: scans              # folder, zip or tar of DICOM, PNG, JPEG or NPY; or an .npz; relative to this file
+  # labels: labels.csv       # by default labels.csv of the folder; columns PatientID, StudyInstanceUID, ..., or file
+  # target: finding          # a column that a model would predict; images go by it
+  # unit: volume             # a series of slices is one image; by default each slice is
+
+split:
+  holdout: 0.3               # share of patients that no generator sees; the audit needs it
+
+generator:
+  name: image-diffusion      # synthgen list generators
+  settings:
+    max_seconds: 600         # synthgen describe image-diffusion
+    # size: 64               # pixels of the longer side
+
+sample:
+  # rows: 5000               # images; by default as many as train has. More images show smaller leaks
+  # as: png                  # in place of DICOM
+  # modality: DX             # of DICOM; by default that of train, or Secondary Capture
+
+"""
+_REST = """\
 policy: research-share       # internal | research-share | public, or a file of your own
 # licence: CC BY 4.0         # for the datasheet of the release
 seed: 7

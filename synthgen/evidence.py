@@ -62,16 +62,17 @@ def _of_images(train: ImageData, holdout: ImageData, synthetic: ImageData) -> Ev
     require_patients(holdout, "holdout")
     if len(synthetic) == 0:
         raise DataError("there are no synthetic images")
-    holdout, synthetic = (_with_columns_of(train, images) for images in (holdout, synthetic))
+    known = train.records.schema
+    holdout, synthetic = (in_columns_of(known, images) for images in (holdout, synthetic))
     sets = Images(train, holdout, synthetic)
-    return Evidence(train.records, holdout.records, synthetic.records, train.records.schema, images=sets)
+    return Evidence(train.records, holdout.records, synthetic.records, known, images=sets)
 
 
-def _with_columns_of(train: ImageData, images: ImageData) -> ImageData:
+def in_columns_of(known: TableSchema, images: ImageData) -> ImageData:
+    """Images whose records have the columns of a schema that they share with it, in its kinds, and no others."""
     from synthgen.data import TableData
     from synthgen.infer import canonical_table
 
-    known = train.records.schema
     columns = tuple(column for column in known.columns if column.name in images.records.schema)
     schema = replace(known, columns=columns, rules=())
     table = canonical_table(images.records.table[list(schema.names)], schema, name="the records of the images")

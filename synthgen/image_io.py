@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +17,6 @@ from synthgen.dicom.index import Index, index
 from synthgen.dicom.pixels import PROJECTIONS, DicomPixels
 from synthgen.dicom.screen import screened
 from synthgen.dicom.series import Series
-from synthgen.dicom.write import MANIFEST
 from synthgen.errors import DataError, UsageError
 from synthgen.frames import from_native
 from synthgen.images import DESCRIPTION, ArrayPixels, ImageData, array_digest, described
@@ -304,57 +302,6 @@ def _bare(images: int) -> Any:
     import pandas as pd
 
     return described(pd.DataFrame({"patient": [str(i + 1) for i in range(images)]}))
-
-
-def write_pictures(images: ImageData, folder: str | Path) -> Path:
-    """Write each image as a PNG of 8 or 16 bits, or a volume as NPY, and its record into `labels.csv`; all or nothing.
-
-    PNG holds whole numbers from 0: values below are written as 0, above 65,535 as that. `read_images` reads the folder.
-
-    Raises:
-        UsageError: the folder exists.
-        EnvironmentProblem: a full disk or an unwritable folder; nothing is left behind.
-    """
-    from PIL import Image
-
-    from synthgen.folders import appearing
-    from synthgen.io import write
-
-    folder = Path(folder)
-    if folder.exists():
-        raise UsageError(f"the folder {folder.name!r} exists: name another")
-    names = []
-    with appearing(folder, "the pictures") as staging:
-        for i in range(len(images)):
-            image = images.read(i)
-            flat = image.ndim == 2 or image.dtype == np.uint8
-            names.append(f"{i + 1:06d}.{'png' if flat else 'npy'}")
-            if not flat:
-                np.save(staging / names[-1], image, allow_pickle=False)
-            else:
-                top = 255 if image.dtype == np.uint8 or image.max() <= 255 else 65_535
-                whole = np.rint(np.clip(image, 0, top)).astype("uint8" if top == 255 else "uint16")
-                Image.fromarray(whole).save(staging / names[-1])
-        frame = images.records.frame
-        frame.insert(0, "file", names)
-        write(frame, staging / LABELS)
-    return folder
-
-
-def write_labels(images: ImageData, folder: str | Path) -> Path:
-    """Write the labels of each object that `write_dicom` put into a folder, by SOPInstanceUID: `labels.csv`.
-
-    What the headers say is not repeated. `read_images` finds the file by itself.
-    """
-    import pandas as pd
-
-    path, own = Path(folder) / LABELS, {column.name for column in DESCRIPTION}
-    objects = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))["objects"]
-    labels = [column.name for column in images.records.schema.learned if column.name not in own]
-    table = images.records.frame[labels].iloc[[one["image"] for one in objects]].reset_index(drop=True)
-    table.insert(0, "SOPInstanceUID", pd.Series([one["sop_instance_uid"] for one in objects]))
-    table.to_csv(path, index=False)
-    return path
 
 
 def holds_images(source: str | Path) -> bool:

@@ -10,30 +10,35 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from synthgen.data import TableData
 from synthgen.errors import DataError, ReleaseRefused, UsageError
 from synthgen.folders import appearing
 
 if TYPE_CHECKING:
     from synthgen.auditing import Audit
-    from synthgen.data import TableData
+    from synthgen.images import ImageData
+    from synthgen.schema import TableSchema
 
 CHECKSUMS = "CHECKSUMS.sha256"
-FILES = ("DATASHEET.md", "audit.json", "data.csv", "data.parquet", "report.html", "report.md", "schema.yaml")
+PAPERS = ("DATASHEET.md", "audit.json", "report.html", "report.md")
+FILES = (*PAPERS, "data.csv", "data.parquet", "schema.yaml")  # of a table; images lie in a folder of their own
+IMAGES = "images"
 
-_LINE = re.compile(r"([0-9a-f]{64})  ([^/\\\n]+)")
+_LINE = re.compile(r"([0-9a-f]{64})  ((?:[^/\\\n]+/)*[^/\\\n]+)")
 _SCHEMA_HEAD = (
     "# SYNTHETIC DATA: the rows of data.csv and data.parquet were generated, not recorded. See DATASHEET.md.\n"
 )
 
 
 def release(
-    audit: Audit, data: TableData, folder: str | Path, *, force: bool = False, licence: str | None = None
+    audit: Audit, data: TableData | ImageData, folder: str | Path, *, force: bool = False, licence: str | None = None
 ) -> Path:
-    """Write the release folder of an audited synthetic table; it never exists half-written.
+    """Write the release folder of an audited synthetic table, or of images; it never exists half-written.
 
     Args:
         audit: its decision must be RELEASE.
-        data: the synthetic table, the very one that was audited.
+        data: the synthetic table, or the images, the very ones that were audited. Of DICOM objects the files are
+            copied; other images are written as pictures.
         folder: must not exist, unless `force` is set and it is an earlier release.
         force: replace an earlier release.
         licence: under which the data may be used; None leaves it to the publisher, who fills in the datasheet.
@@ -53,12 +58,18 @@ def release(
     synthgen.errors.ReleaseRefused: the decision is REFUSE under policy 'public': copies.exact: 20 copies
     """
     folder = Path(folder)
-    data = _audited(audit, data)
+    _require_released(audit)
+    audited = _audited(audit, data) if isinstance(data, TableData) else _audited_images(audit, data)
     if os.path.lexists(folder) and not (force and _replaceable(folder)):
         hint = "it is not a release, so it is not replaced" if force else "name another folder, or use force"
         raise UsageError(f"the folder {folder.name!r} exists; {hint}")
     with appearing(folder, "the release") as staging:
-        _fill(staging, audit, data, licence)
+        if isinstance(audited, TableData):
+            _fill_table(staging, audited)
+            _write_papers(staging, audit, audited.schema, licence)
+        else:
+            _fill_images(staging / IMAGES, audited)
+            _write_papers(staging, audit, audited.records.schema, licence)
     return folder
 
 
@@ -78,7 +89,8 @@ def verify(folder: str | Path) -> None:
     folder = Path(folder)
     listed = _listed(folder)
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {CHECKSUMS}
-    for name in sorted({*FILES, *listed} - present):
+    expected = PAPERS if any(name.startswith(f"{IMAGES}/") for name in listed) else FILES
+    for name in sorted({*expected, *listed} - present):
         raise DataError(f"the release lacks {name!r}")
     for name in sorted(present - listed.keys()):
         raise DataError(f"the release holds {name!r}, which {CHECKSUMS} does not list")
@@ -90,8 +102,7 @@ def verify(folder: str | Path) -> None:
         raise ReleaseRefused(f"the decision in audit.json is {decision.outcome}, not RELEASE")
 
 
-def _audited(audit: Audit, data: TableData) -> TableData:
-    """The data in the audit's order of columns, once it is sure that they may go."""
+def _require_released(audit: Audit) -> None:
     if audit.decision.outcome != "RELEASE":
         reasons = "; ".join(audit.decision.reasons)
         raise ReleaseRefused(
@@ -100,6 +111,20 @@ def _audited(audit: Audit, data: TableData) -> TableData:
     unmet = [finding.check for finding in audit.findings if finding.required and finding.verdict != "PASS"]
     if unmet:
         raise ReleaseRefused(f"the record contradicts itself: it says RELEASE, but did not pass {', '.join(unmet)}")
+
+
+def _audited_images(audit: Audit, images: ImageData) -> ImageData:
+    """The images with the audited columns alone, once it is sure that they may go."""
+    from synthgen.evidence import in_columns_of
+
+    images = in_columns_of(audit.schema, images)
+    if images.fingerprint() != audit.fingerprints["synthetic"]:
+        raise ReleaseRefused("not the audited images: their fingerprint differs from the audit's; audit these images")
+    return images
+
+
+def _audited(audit: Audit, data: TableData) -> TableData:
+    """The data in the audit's order of columns, once it is sure that they may go."""
     order = {str(column["name"]): place for place, column in enumerate(audit.columns)}
     unknown = [name for name in data.schema.names if name not in order]
     if unknown:
@@ -123,21 +148,36 @@ def _replaceable(folder: Path) -> bool:
     return not inside or {CHECKSUMS, "audit.json"} <= inside
 
 
-def _fill(staging: Path, audit: Audit, data: TableData, licence: str | None) -> None:
-    from synthgen import report
+def _fill_table(staging: Path, data: TableData) -> None:
     from synthgen.io import write
-    from synthgen.report.datasheet import datasheet
-    from synthgen.report.public import public
     from synthgen.schema import schema_yaml
 
     for name in ("data.csv", "data.parquet"):
         write(data, staging / name)
+    _write_text(staging / "schema.yaml", _SCHEMA_HEAD + schema_yaml(data.schema))
+
+
+def _fill_images(folder: Path, images: ImageData) -> None:
+    from synthgen.dicom.pixels import DicomPixels
+    from synthgen.image_output import copy_objects, write_pictures
+
+    if isinstance(images.pixels, DicomPixels):
+        copy_objects(images, folder)
+    else:
+        write_pictures(images, folder)
+
+
+def _write_papers(staging: Path, audit: Audit, schema: TableSchema, licence: str | None) -> None:
+    from synthgen import report
+    from synthgen.report.datasheet import datasheet
+    from synthgen.report.public import public
+
     public(audit).save(staging)
     report.write(audit, staging)
-    _write_text(staging / "schema.yaml", _SCHEMA_HEAD + schema_yaml(data.schema))
-    _write_text(staging / "DATASHEET.md", datasheet(audit, data.schema, licence=licence))
-    written = {path.name: _digest(path) for path in staging.iterdir()}
-    assert sorted(written) == sorted(FILES), "a release holds exactly the files that verify asks for"
+    _write_text(staging / "DATASHEET.md", datasheet(audit, schema, licence=licence))
+    written = {path.relative_to(staging).as_posix(): _digest(path) for path in staging.rglob("*") if path.is_file()}
+    own = {name for name in written if not name.startswith(f"{IMAGES}/")}
+    assert own == set(PAPERS if audit.modality == "image" else FILES), "a release holds the files that verify asks for"
     _write_text(staging / CHECKSUMS, _checksum_text(written))
 
 

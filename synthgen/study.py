@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +19,10 @@ from synthgen.cost import COST, measured
 from synthgen.data import TableData
 from synthgen.errors import DataError, EnvironmentProblem, UsageError
 from synthgen.evidence import require_patients
+from synthgen.images import ImageData
 from synthgen.io import read, write
 from synthgen.metrics import METRICS, recorded
-from synthgen.policy import Policy, load_policy
+from synthgen.policy import Modality, Policy, load_policy
 from synthgen.protocols import Generator, Progress, Run
 from synthgen.releasing import release
 from synthgen.report import write as write_report
@@ -43,49 +45,63 @@ class Plan:
     """What a study would do, without doing it."""
 
     study: Study
-    train: TableData
-    holdout: TableData
+    train: TableData | ImageData
+    holdout: TableData | ImageData
     parameters: int | None  # of the network; None where there is none
     memory_mb: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--dry-run`."""
+        unit = "images" if self.study.data.images else "rows"
+        schema = records_of(self.train).schema
         return {
             "study": self.study.resolved(),
-            "rows": {"train": len(self.train), "holdout": len(self.holdout)},
+            unit: {"train": len(self.train), "holdout": len(self.holdout)},
             "patients": {"train": self.train.patient_count, "holdout": self.holdout.patient_count},
-            "columns": {"all": len(self.train.schema.columns), "learned": len(self.train.schema.learned)},
-            "not_learned": [c.name for c in self.train.schema.columns if not c.learned],
+            "columns": {"all": len(schema.columns), "learned": len(schema.learned)},
+            "not_learned": [c.name for c in schema.columns if not c.learned],
             "parameters": self.parameters,
             "memory_mb": self.memory_mb,
-            "checks": list(load_policy(self.study.policy).checks),
+            "checks": list(load_policy(self.study.policy).about(_modality(self.study)).checks),
         }
 
 
-def read_study_data(study: Study) -> tuple[TableData, TableData]:
-    """Read a study's table and split it: train, and the holdout that stays sealed until the audit."""
+def records_of(data: TableData | ImageData) -> TableData:
+    """A table itself, or the records of images."""
+    return data if isinstance(data, TableData) else data.records
+
+
+def read_study_data(study: Study, *, run: Run | None = None) -> tuple[TableData | ImageData, TableData | ImageData]:
+    """Read a study's table or images and split them: train, and the holdout that stays sealed until the audit."""
     data = study.data
-    cohort = read(
-        data.table, schema=data.table_schema, target=data.target, patient=data.patient, encoding=data.encoding
-    )
+    cohort: TableData | ImageData
+    if data.images:
+        from synthgen.image_io import read_images
+
+        cohort = read_images(data.images, labels=data.labels, target=data.target, unit=data.unit, run=run)
+    else:
+        assert data.table is not None, "a study has a table or images"
+        cohort = read(
+            data.table, schema=data.table_schema, target=data.target, patient=data.patient, encoding=data.encoding
+        )
     train, holdout = cohort.split_by_patient(holdout=study.split.holdout, seed=study.seed)
     require_patients(train, "train")
     require_patients(holdout, "holdout")
     return train, holdout
 
 
-def plan_study(study: Study, *, data: tuple[TableData, TableData] | None = None) -> Plan:
+def plan_study(study: Study) -> Plan:
     """Resolve a study and estimate what it takes.
 
     The estimate adds what Python and torch take, the tables with their copies, and the network with gradients,
     moments and averages.
     """
-    train, holdout = data or read_study_data(study)
     generator = _generator(study)
-    load_policy(study.policy)
+    load_policy(study.policy).about(_modality(study))
+    train, holdout = read_study_data(study)
     count = getattr(generator, "parameter_count", None)
     parameters = int(count(train, seed=study.seed)) if count else None
-    cells = (2 * len(train) + len(holdout)) * len(train.schema.columns)
+    cells = (2 * len(train) + len(holdout)) * _cells(train)
     memory = 450 + cells * 8 * 12 / 1e6 + (parameters or 0) * 4 * 6 / 1e6
     return Plan(study, train, holdout, parameters, round(memory))
 
@@ -94,7 +110,7 @@ def run_study(
     study: Study,
     folder: Path,
     *,
-    data: tuple[TableData, TableData] | None = None,
+    data: tuple[TableData | ImageData, TableData | ImageData] | None = None,
     resume: bool = False,
     keep_best: bool = False,
     run: Run | None = None,
@@ -103,8 +119,8 @@ def run_study(
 
     Args:
         study: what to do.
-        folder: gets config.yaml, manifest.json, metrics.jsonl, checkpoints/, model/, synthetic.parquet, audit/ and,
-            if the decision is RELEASE, release/.
+        folder: gets config.yaml, manifest.json, metrics.jsonl, checkpoints/, model/, synthetic.parquet (of images a
+            folder synthetic/), audit/ and, if the decision is RELEASE, release/.
         data: train and holdout, where they do not come from the study's file.
         resume: go on with what the folder holds; the study and its data must be the same.
         keep_best: with `resume`, do not train on, but take the best weights that the interrupted training had.
@@ -115,14 +131,18 @@ def run_study(
     """
     folder, run, seed = Path(folder), run or Run(), Seed(study.seed)
     policy, generator = load_policy(study.policy), _generator(study)
-    train, holdout = data or read_study_data(study)
+    policy.about(_modality(study))
+    train, holdout = data or read_study_data(study, run=run)
     _open_folder(folder, study, policy, train, holdout, resume=resume)
     run = replace(run, folder=folder / "checkpoints", resume=resume, progress=recorded(folder / METRICS, run.progress))
 
     training = replace(run, stop=lambda: True, on_stop="keep") if keep_best else run
     generator = _fitted(generator, train, folder / "model", seed=seed.child("fit"), run=training)
     synthetic = _sampled(generator, study, len(train), seed=seed.child("sample"), run=run)
-    write(synthetic, folder / "synthetic.parquet")
+    if isinstance(synthetic, TableData):
+        write(synthetic, folder / "synthetic.parquet")
+    else:
+        synthetic = _written(synthetic, study, folder / "synthetic", seed=seed.child("dicom"), run=run)
     result = audit(
         train=train,
         holdout=holdout,
@@ -148,13 +168,41 @@ def generator_facts(generator: Generator, model: Path) -> dict[str, Any]:
 
 
 def _generator(study: Study) -> Generator:
-    generator: Generator = registry.create("generators", study.generator.name, study.generator.settings)
-    if registry.learns(generator) != "table":
-        raise UsageError(f"{study.generator.name} learns images, and a study is about a table: see synthgen fit")
+    name = study.generator_name
+    generator: Generator = registry.create("generators", name, study.generator.settings)
+    if registry.learns(generator) != _modality(study):
+        about = "images" if study.data.images else "a table"
+        raise UsageError(f"{name} learns another kind of data, and this study is about {about}: see synthgen list")
     return generator
 
 
-def _fitted(generator: Generator, train: TableData, model: Path, *, seed: Seed, run: Run) -> Generator:
+def _modality(study: Study) -> Modality:
+    return "image" if study.data.images else "table"
+
+
+def _cells(data: TableData | ImageData) -> int:
+    """Numbers that a row or an image has."""
+    return len(data.schema.columns) if isinstance(data, TableData) else int(data.read(0).size)
+
+
+def _written(images: ImageData, study: Study, folder: Path, *, seed: Seed, run: Run) -> ImageData:
+    """Synthetic images as the files that leave the house, read again: what is audited is what is released."""
+    from synthgen.dicom.header import ACCEPTABLE
+    from synthgen.dicom.write import write_dicom
+    from synthgen.image_io import read_images
+    from synthgen.image_output import write_labels, write_pictures
+
+    if folder.exists():  # of a run that was interrupted; it holds nothing else
+        shutil.rmtree(folder)
+    if study.sample.form == "png":
+        write_pictures(images, folder)
+    else:
+        write_dicom(images, folder, seed=seed, generator=study.generator_name, modality=study.sample.modality)
+        write_labels(images, folder)
+    return read_images(folder, unit=study.data.unit, accept=ACCEPTABLE, run=run)
+
+
+def _fitted(generator: Generator, train: Any, model: Path, *, seed: Seed, run: Run) -> Generator:
     pickled = getattr(generator, "needs_trust", False)  # trained again rather than trusted
     if run.resume and (model / "manifest.json").exists() and not pickled:
         return type(generator).load(model)
@@ -168,16 +216,22 @@ def _fitted(generator: Generator, train: TableData, model: Path, *, seed: Seed, 
     return fitted
 
 
-def _sampled(generator: Generator, study: Study, train_rows: int, *, seed: Seed, run: Run) -> TableData:
+def _sampled(generator: Generator, study: Study, train_rows: int, *, seed: Seed, run: Run) -> TableData | ImageData:
     rows = study.sample.rows or train_rows
     run.progress(Progress("sample", 0, rows))
-    synthetic = generator.sample(rows, seed=seed, where=study.sample.where or None)
+    synthetic: TableData | ImageData = generator.sample(rows, seed=seed, where=study.sample.where or None)
     run.progress(Progress("sample", rows, rows))
     return synthetic
 
 
 def _open_folder(
-    folder: Path, study: Study, policy: Policy, train: TableData, holdout: TableData, *, resume: bool
+    folder: Path,
+    study: Study,
+    policy: Policy,
+    train: TableData | ImageData,
+    holdout: TableData | ImageData,
+    *,
+    resume: bool,
 ) -> None:
     """Begin a run folder, or make sure that the one being resumed is of the same study, policy and data.
 
@@ -204,7 +258,7 @@ def _open_folder(
         if before["policy"] != manifest["policy"]:
             raise UsageError("the policy was changed after the run had begun: begin a new run under the new policy")
         if before["fingerprints"] != manifest["fingerprints"]:
-            raise DataError("the data are not those of the run being resumed: the table's fingerprint differs")
+            raise DataError("the data are not those of the run being resumed: their fingerprint differs")
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)

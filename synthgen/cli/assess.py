@@ -73,18 +73,26 @@ def validate(tables: options.Tables, policy: str, seed: int, as_json: bool) -> N
 
 @click.command()
 @click.argument("audit", type=click.Path(path_type=Path))
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="The audited synthetic table.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="The audited table, or images.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Release folder.")
 @click.option("--licence", help="Under which the data may be used, for the datasheet.")
+@options.unit_option
 @options.force_option
-def release(audit: Path, data: Path, output: Path, licence: str | None, force: bool) -> None:
+def release(audit: Path, data: Path, output: Path, licence: str | None, unit: Any, force: bool) -> None:
     """Write a release folder, if the audit's decision was RELEASE and DATA are the audited ones."""
     from synthgen import releasing
     from synthgen.auditing import Audit
+    from synthgen.dicom.header import ACCEPTABLE
+    from synthgen.image_io import read_images
     from synthgen.io import read
 
     record = Audit.load(audit)
-    made = read(data, schema=record.schema, partial=True)
+    made: Any
+    if record.modality == "image":
+        source, part = _parted(data)
+        made = read_images(source, unit=unit, part=part, accept=ACCEPTABLE)  # type: ignore[arg-type]
+    else:
+        made = read(data, schema=record.schema, partial=True)
     folder = releasing.release(record, made, output, force=force, licence=licence)
     options.show(f"release: {folder}")
 
@@ -139,6 +147,7 @@ def _tables(tables: options.Tables, job: Run) -> tuple[Any, Any, Any]:  # noqa: 
 
 
 def _images(tables: options.Tables, job: Run) -> tuple[Any, Any, Any]:
+    from synthgen.dicom.header import ACCEPTABLE
     from synthgen.image_io import read_images
 
     if tables.schema or tables.patient or tables.encoding:
@@ -146,8 +155,18 @@ def _images(tables: options.Tables, job: Run) -> tuple[Any, Any, Any]:
     found = []
     for path, labels in ((tables.train, tables.labels), (tables.holdout, tables.labels), (tables.synthetic, None)):
         source, part = _parted(path)
-        target = tables.target if path is not tables.synthetic else None
-        found.append(read_images(source, labels=labels, target=target, unit=tables.unit, part=part, run=job))  # type: ignore[arg-type]
+        made = path is tables.synthetic
+        found.append(
+            read_images(
+                source,
+                labels=labels,
+                target=None if made else tables.target,
+                unit=tables.unit,  # type: ignore[arg-type]
+                part=part,  # type: ignore[arg-type]
+                accept=ACCEPTABLE if made else (),  # each of its objects is audited, whatever it looks like
+                run=job,
+            )
+        )
     return found[0], found[1], found[2]
 
 

@@ -89,7 +89,7 @@ def phantom(patients: int, size: int, output: Path, seed: int, force: bool) -> N
     Nothing in it is learned from a patient: it is for trying things out, and for tests.
     """
     from synthgen.dicom.write import write_dicom
-    from synthgen.image_io import write_labels
+    from synthgen.image_output import write_labels
     from synthgen.phantom import phantom as draw
 
     images = draw(patients, seed=seed, size=size)

@@ -77,7 +77,7 @@ def _write_images(
     images: ImageData, output: Path, form: str, *, modality: str | None, seed: int, generator: str, force: bool
 ) -> None:
     from synthgen.dicom.write import write_dicom
-    from synthgen.image_io import write_labels, write_pictures
+    from synthgen.image_output import write_labels, write_pictures
 
     if form == "png":
         write_pictures(images, output)

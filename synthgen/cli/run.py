@@ -56,7 +56,7 @@ def demo(
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["table"]), default="table")
+@click.argument("kind", type=click.Choice(["table", "images"]), default="table")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("study.yaml"), show_default=True)
 @options.force_option
 def init(kind: str, output: Path, force: bool) -> None:
@@ -65,7 +65,7 @@ def init(kind: str, output: Path, force: bool) -> None:
 
     options.require_absent(output, force=force)
     _write_text(output, study_template(kind))
-    options.say(f"wrote {output}: fill in data.table, then: synthgen run {output} -o RUN --dry-run")
+    options.say(f"wrote {output}: fill in where the data are, then: synthgen run {output} -o RUN --dry-run")
 
 
 @click.command()
@@ -89,7 +89,7 @@ def run(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """The whole job on your own table: read, split, fit, sample, audit, decide, release.
+    """The whole job on your own table or images: read, split, fit, sample, audit, decide, release.
 
     --set a.b=c overrides a key of the study, such as --set generator.settings.max_seconds=60.
     """
@@ -241,16 +241,16 @@ def _run(
     from dataclasses import replace
 
     from synthgen.metrics import tracked
-    from synthgen.study import read_study_data, run_study
+    from synthgen.study import read_study_data, records_of, run_study
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("several processes can train together, but not audit: launch synthgen fit, then sample, audit")
     if keep_best and not (folder / "checkpoints").exists():
         raise UsageError(f"--keep-best: {folder.name!r} holds no interrupted training")
-    train, holdout = data or read_study_data(study)
-    _say_unlearned(train)
     with options.job() as job, tracked(track, folder / "track", job.progress) as progress:
         run = replace(job, progress=progress)
+        train, holdout = data or read_study_data(study, run=run)
+        _say_unlearned(records_of(train))
         return run_study(study, folder, data=(train, holdout), resume=resume, keep_best=keep_best, run=run)
 
 

@@ -32,7 +32,7 @@ def datasheet(audit: Audit, schema: TableSchema, *, licence: str | None = None) 
     ['## Motivation', '## Composition', '## How the data were made']
     """
     audit = public(audit)
-    parts = (_head(audit, licence), _motivation(), _composition(audit, schema), _making(audit), _judging(audit))
+    parts = (_head(audit, licence), _motivation(audit), _composition(audit, schema), _making(audit), _judging(audit))
     rest = (_uses(audit), _distribution(licence), _maintenance(audit))
     return "\n\n".join("\n".join(part) for part in (*parts, *rest)) + "\n"
 
@@ -40,10 +40,10 @@ def datasheet(audit: Audit, schema: TableSchema, *, licence: str | None = None) 
 def _head(audit: Audit, licence: str | None) -> list[str]:
     synthetic = audit.counts["synthetic"]
     return [
-        "# Datasheet of a synthetic table",
+        f"# Datasheet of {content.subject(audit)}",
         "",
-        f"**These data are synthetic.** The {synthetic['rows']:,} rows were generated, not recorded: they were drawn "
-        "from a model of the records of real patients, so they may still carry information about them. The findings "
+        f"**These data are synthetic.** The {synthetic['rows']:,} {content.unit(audit)} were generated, not recorded: they "
+        "were drawn from a model of real patients, so they may still carry information about them. The findings "
         "below say how much was found.",
         "",
         f"Licence: {escaped(licence) if licence else TO_FILL}",
@@ -52,12 +52,13 @@ def _head(audit: Audit, licence: str | None) -> list[str]:
     ]
 
 
-def _motivation() -> list[str]:
+def _motivation(audit: Audit) -> list[str]:
+    what = "images stand in for those of patients" if audit.modality == "image" else "table stands in for records"
     return [
         "## Motivation",
         "",
-        "The table stands in for patient records that cannot be shared: to write and test programs, to teach, and to "
-        "prepare analyses that are then run on the real records.",
+        f"The {what} that cannot be shared: to write and test programs, to teach, and to prepare analyses that are "
+        "then run on the real data.",
         "",
         f"Who made it, for which purpose, funded by whom: {TO_FILL}",
     ]
@@ -68,11 +69,13 @@ def _composition(audit: Audit, schema: TableSchema) -> list[str]:
     unit = "one synthetic patient" if rows == patients else f"one record of {patients:,} synthetic patients"
     named = ", ".join(escaped(column.name) for column in schema.identifiers)
     texts = ", ".join(escaped(column.name) for column in schema.columns if column.kind == "text")
+    files = "files `data.csv` and `data.parquet` hold the same table. `schema.yaml` describes the columns for programs."
+    if audit.modality == "image":
+        files = "the images lie in `images`, their labels in `images/labels.csv`."
     return [
         "## Composition",
         "",
-        f"{rows:,} rows, each {unit}; {len(schema.columns)} columns; files `data.csv` and `data.parquet` hold the same "
-        "table. `schema.yaml` describes the columns for programs.",
+        f"{rows:,} {content.unit(audit)}, each {unit}; {len(schema.columns)} columns; {files}",
         "",
         f"Identifiers, made up: {named}." if named else "There are no identifiers.",
         f"Free text, not audited: {texts}." if texts else "There is no free text.",
@@ -85,19 +88,19 @@ def _composition(audit: Audit, schema: TableSchema) -> list[str]:
 
 
 def _making(audit: Audit) -> list[str]:
-    real, folded = audit.counts, content.folded_rows(audit)
+    real, folded, unit = audit.counts, content.folded_rows(audit), content.unit(audit)
     return [
         "## How the data were made",
         "",
-        f"The model, called generator here, was trained on {real['train']['rows']:,} rows of "
-        f"{real['train']['patients']:,} patients. {real['holdout']['rows']:,} rows of {real['holdout']['patients']:,} "
-        "other patients were sealed as a holdout: "
+        f"The model, called generator here, was trained on {real['train']['rows']:,} {unit} of "
+        f"{real['train']['patients']:,} patients. {real['holdout']['rows']:,} {unit} of "
+        f"{real['holdout']['patients']:,} other patients were sealed as a holdout: "
         "declared never to have been seen by the generator, and used only to judge.",
         "",
         *markdown_table(("generator", "value"), content.generator_facts(audit)),
         "",
         *([content.FOLDED, "", *markdown_table(content.FOLDED_HEAD, folded), ""] if folded else []),
-        f"How, where, when and with whose consent the real records were collected, how they were cleaned: {TO_FILL}",
+        f"How, where, when and with whose consent the real data were collected, how they were cleaned: {TO_FILL}",
     ]
 
 
@@ -131,8 +134,8 @@ def _uses(audit: Audit) -> list[str]:
         *(["", "What was measured of its use:", "", *found] if found else []),
         "",
         "Not fit for: clinical decisions about a person; conclusions about patients that were not checked on real "
-        "records; rare subgroups and rare events, which a generator smooths; any attempt to re-identify somebody.",
-        "Bias in the real records is carried over, and may be made worse for small groups.",
+        "data; rare subgroups and rare events, which a generator smooths; any attempt to re-identify somebody.",
+        "Bias in the real data is carried over, and may be made worse for small groups.",
     ]
 
 
