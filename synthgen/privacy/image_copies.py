@@ -25,6 +25,7 @@ MOST_IMAGES = 10_000  # synthetic images searched for; of more a random sample s
 _GRID = 2.0**-16  # of coordinates: sums of products of numbers up to one stay exact in double precision
 _PLANTED = 100  # copies of each kind that `power` plants
 _WINDOW, _STRIDE = 8, 4  # pixels of a 32 x 32 thumbnail
+_MOVED = "moved"
 _FLAT = 0.03  # spread of a window, as a share of the range, below which it shows nothing
 _SOURCE = (
     "label permutation over pooled neighbours; max-T: Westfall & Young 1993; p-value: Phipson & Smyth 2010, "
@@ -47,8 +48,9 @@ class ImageCopies:
     and to the second nearest patient; all counts are tested together.
 
     The statistic is the share of synthetic images that copy a train image at the cut-off 0.5, in whichever space it is
-    more conspicuous. `power` is the smallest share of copies that would have been seen, whichever of the planted kinds
-    they are: exact, mirrored, noisy, of another gamma, moved.
+    more conspicuous. Copies of random train images are planted, and `power` is the smallest share that would have been
+    seen whether they are exact, mirrored, noisy, or of another gamma; what would have been seen of moved ones, which
+    depends on how alike the patients are, stands in the details.
 
     >>> ImageCopies().question
     'Do synthetic images copy train images, also mirrored, inverted, moved or brightened?'
@@ -117,7 +119,7 @@ def _measured(
     fewest_seen(test, evidence, rows)
     statistic = test.leaked(DECIDING, rows)
     kinds = {kind: _fewest(test, searches, copies, sources, rows) for kind, copies, sources in planted}
-    worst = max(kinds.values())
+    worst = max(fewest for kind, fewest in kinds.items() if kind != _MOVED)
     close, onto = test.total[DECIDING] / rows, test.train[DECIDING] / max(1, test.total[DECIDING])
     answer = (
         f"{close:.1%} of the synthetic images are conspicuously close to one patient; {onto:.1%} of these patients "
@@ -277,7 +279,7 @@ def _planted(seen: Views, seed: Seed) -> Planted:
         "mirrored": images.flip(-1),
         "noisy": noisy,
         "another gamma": bent,
-        "moved": moved(images, turn, shift, grow),
+        _MOVED: moved(images, turn, shift, grow),
     }
     return [(kind, copies, sources) for kind, copies in kinds.items()]
 

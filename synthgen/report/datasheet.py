@@ -42,8 +42,8 @@ def _head(audit: Audit, licence: str | None) -> list[str]:
     return [
         f"# Datasheet of {content.subject(audit)}",
         "",
-        f"**These data are synthetic.** The {synthetic['rows']:,} {content.unit(audit)} were generated, not recorded: they "
-        "were drawn from a model of real patients, so they may still carry information about them. The findings "
+        f"**These data are synthetic.** The {synthetic['rows']:,} {content.unit(audit)} were generated, not recorded: "
+        "they were drawn from a model of real patients, so they may still carry information about them. The findings "
         "below say how much was found.",
         "",
         f"Licence: {escaped(licence) if licence else TO_FILL}",
