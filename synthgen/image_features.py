@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_avg_pool3d, affine_grid, cross_entropy, grid_sample
 from torch.nn.functional import normalize as of_length_one
 
-from synthgen.image_views import Views, thumbnails, views
+from synthgen.image_views import Views, own_views, views
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 
@@ -24,7 +24,7 @@ _FILTERS = 32  # of each layer of random convolutions
 _SCALES = 3
 _CHUNK = 256  # images at a time
 _WIDTH = 128  # of the trained encoder's embedding
-_STEPS, _BATCH = 300, 256
+STEPS, _BATCH = 300, 256  # of the encoder's training
 _PEAK = 2e-3  # learning rate
 _TEMPERATURE = 0.1
 _TURN, _MOVE, _GROW = 12.0, 0.25, 0.12  # degrees, share of half a side, share: what the encoder learns to overlook
@@ -41,7 +41,7 @@ class Features:
 
 def features(evidence: Evidence, extractor: str) -> Features:
     """The images of this audit in the space of an extractor, `RANDOM` or `TRAINED`; made once."""
-    seen = views(evidence)
+    seen = views(evidence) if extractor == RANDOM else own_views(evidence)
     extract = random_convolutions if extractor == RANDOM else encoder(evidence).embed
     return evidence.once(f"features: {extractor}", lambda: Features(*(extract(one) for one in seen.sets)))
 
@@ -66,7 +66,8 @@ def encoder(evidence: Evidence) -> Encoder:
     A space that only train had shaped would treat train and holdout differently, and no test could tell that from a
     leak.
     """
-    return evidence.once("image encoder", lambda: trained_encoder(views(evidence), seed=Seed(0).child("encoder")))
+    seed = Seed(0).child("encoder")
+    return evidence.once("image encoder", lambda: trained_encoder(own_views(evidence), seed=seed, steps=STEPS))
 
 
 class Encoder(nn.Module):
@@ -90,19 +91,19 @@ class Encoder(nn.Module):
         return of_length_one(self.head(self.body(centred / spread).flatten(1)), dim=1)
 
     def embed(self, images: Tensor) -> np.ndarray:
-        """Images of any size. Shape: (images, channels, ...) -> (images, 128) float64."""
+        """Shape: thumbnails (images, 1, ...) -> (images, 128) float64."""
         with torch.inference_mode():
-            parts = [self(part).double().numpy() for part in thumbnails(images).split(_CHUNK)]
+            parts = [self(part).double().numpy() for part in images.split(_CHUNK)]
         return np.concatenate(parts)
 
 
-def trained_encoder(seen: Views, *, seed: Seed, steps: int = _STEPS) -> Encoder:
+def trained_encoder(seen: Views, *, seed: Seed, steps: int) -> Encoder:
     """Train an encoder to find an image again among all others of a batch after both were moved and changed.
 
     Source: Chen et al. 2020 (arXiv:2002.05709), equation 1; Pizzi et al. 2022 (arXiv:2202.10261) for its use against
     copies.
     """
-    pool = thumbnails(seen.pool)
+    pool = seen.pool
     with torch.random.fork_rng(devices=[]):  # layers draw their weights from the global state
         torch.set_rng_state(seed.child("weights").torch().get_state())
         network = Encoder(pool.dim() - 2)

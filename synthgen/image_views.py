@@ -1,4 +1,8 @@
-"""At which size and range are the images of an audit compared? At those of the pooled real images, blind to label."""
+"""At which size and range are the images of an audit compared? At those of the pooled real images, or each at its own.
+
+Fidelity is about values, so `views` has all images in the range of the pooled real ones. Copies must be found whatever
+was done to the values, so in `own_views` each image spans its own range, without its outermost pixels.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ SIDE = 64  # pixels of the longer side, at most
 SLICE_SIDE = 32  # of volumes
 THUMBNAIL = 32  # pixels of a thumbnail's sides
 _VOLUME_THUMBNAIL = 16
+_OUTSIDE = 0.5  # percent of an image's pixels at each end that do not count
 _FEW_BITS = 12  # of the fraction of a view: equal images stay equal, and rounding decides nothing
 
 
@@ -82,6 +87,18 @@ def views(evidence: Evidence) -> Views:
     return evidence.once("image views", lambda: _views(evidence))
 
 
+def own_views(evidence: Evidence) -> Views:
+    """Thumbnails of this audit, grey and each in its own range, made once.
+
+    A copy in other units, of another depth, or with a few glaring pixels looks like its source.
+
+    Raises:
+        NotAssessable: the audit is about a table.
+        DataError: pixels that are no numbers.
+    """
+    return evidence.once("own views", lambda: _own_views(evidence))
+
+
 def together(first: ImageData, second: ImageData) -> ImageData:
     """Two collections as one, with the columns that both have; patients of the two are different ones.
 
@@ -123,6 +140,25 @@ def _views(evidence: Evidence) -> Views:
         raise DataError(f"the synthetic images cannot be compared with the real ones: {error}") from error
     known = train.records.patients
     return Views(real[: len(train)], real[len(train) :], made, known, holdout.records.patients + train.patient_count)
+
+
+def _own_views(evidence: Evidence) -> Views:
+    seen = views(evidence)  # which refuses what cannot be compared
+    assert evidence.images is not None, "it has views"
+    sets = (evidence.images.train, evidence.images.holdout, evidence.images.synthetic)
+    train, holdout, made = (_rounded(torch.cat([_own(one.read(i)) for i in range(len(one))])) for one in sets)
+    return Views(train, holdout, made, seen.train_patients, seen.holdout_patients)
+
+
+def _own(image: np.ndarray) -> Tensor:
+    """One thumbnail, from -1 to 1. Shape: as `ImageData.read` gives it -> (1, 1, ...)."""
+    grey = image.astype(np.float32)
+    grey = grey.mean(axis=-1) if image.ndim == 3 and image.shape[-1] == 3 and image.dtype == np.uint8 else grey
+    low, high = np.percentile(grey, [_OUTSIDE, 100 - _OUTSIDE])
+    if not low < high:  # hardly anything in it
+        low, high = float(grey.min()), max(float(grey.max()), float(grey.min()) + 1e-6)
+    scaled = (np.clip(grey, low, high) - low) / (high - low) * 2 - 1
+    return thumbnails(torch.from_numpy(scaled.astype(np.float32))[None, None])
 
 
 def _colour(images: ImageData) -> bool:

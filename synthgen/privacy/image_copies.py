@@ -13,7 +13,7 @@ from torch.nn.functional import normalize, unfold
 
 from synthgen.findings import Estimate, Measurement, exactly
 from synthgen.image_features import between, encoder, moved
-from synthgen.image_views import Views, thumbnails, views
+from synthgen.image_views import Views, own_views
 from synthgen.privacy.copies import CUTOFFS, DECIDING, fewest_seen, half_of_holdout, mirror_note
 from synthgen.privacy.labels import LabelTest, label_test
 from synthgen.privacy.neighbors import Neighbors, search
@@ -68,7 +68,7 @@ class ImageCopies:
         Raises:
             NotAssessable: fewer than 20 patients on a side, or a holdout so small that nothing would be seen.
         """
-        embed, seen = encoder(evidence).embed, views(evidence)
+        embed, seen = encoder(evidence).embed, own_views(evidence)
 
         def spaces(sets: Views) -> list[Search]:
             return [_search_in(standardised, sets), _search_in(embed, sets)]
@@ -103,7 +103,10 @@ class ImagePatches:
         Raises:
             NotAssessable: as for `images.copies`.
         """
-        label, planted = "share of synthetic images that hold a part of a train image", _parts(views(evidence), seed)
+        label, planted = (
+            "share of synthetic images that hold a part of a train image",
+            _parts(own_views(evidence), seed),
+        )
         return _measured(
             self.name, label, evidence, lambda sets: [_window_search(sets)], planted, seed=seed, alpha=self.alpha
         )
@@ -112,7 +115,7 @@ class ImagePatches:
 def _measured(
     name: str, label: str, evidence: Evidence, spaces: Spaces, planted: Planted, *, seed: Seed, alpha: float
 ) -> Measurement:
-    seen = views(evidence)
+    seen = own_views(evidence)
     queries, searches = _chosen(seen), spaces(seen)
     rows = len(queries)
     test = _tested([look(queries) for look in searches], seed, alpha)
@@ -155,7 +158,7 @@ def _notes(kinds: dict[str, float], rows: int, everything: int) -> list[str]:
 
 def _chosen(seen: Views) -> Tensor:
     """Thumbnails of the synthetic images, or of a random part of very many."""
-    images = thumbnails(seen.synthetic)
+    images = seen.synthetic
     if len(images) <= MOST_IMAGES:
         return images
     generator = Seed(0).child("image copies", "sample").torch()
@@ -200,7 +203,7 @@ def _nearest_of(versions: Sequence[Neighbors]) -> Neighbors:
 
 def _search_in(space: Callable[[Tensor], np.ndarray], seen: Views) -> Search:
     """In a space of vectors, all ways in which an image may be turned."""
-    train, holdout = (points(space(thumbnails(images))) for images in (seen.train, seen.holdout))
+    train, holdout = (points(space(images)) for images in (seen.train, seen.holdout))
     return lambda queries: _nearest_of(
         [search(points(space(way)), train, holdout, seen.patients) for way in _all_ways(queries)]
     )
@@ -239,7 +242,7 @@ def symmetries(images: Tensor) -> Iterator[Tensor]:
 
 def _window_search(seen: Views) -> Search:
     """Window by window; for each query the window that is closest to one patient as a share of the second."""
-    train, holdout = (_windows(thumbnails(images)) for images in (seen.train, seen.holdout))
+    train, holdout = (_windows(images) for images in (seen.train, seen.holdout))
 
     def searched(queries: Tensor) -> Neighbors:
         best: Neighbors | None = None
@@ -268,7 +271,7 @@ def _windows(images: Tensor) -> Tensor:
 def _planted(seen: Views, seed: Seed) -> Planted:
     """Copies of each kind of random train images, and whose they are."""
     sources = _sources(seen, seed)
-    images, generator = thumbnails(seen.train)[sources], seed.child("planted").torch()
+    images, generator = seen.train[sources], seed.child("planted").torch()
     n, one, dims = len(images), (len(images), *[1] * (images.dim() - 1)), images.dim() - 2
     noisy = images + 0.02 * 2 * torch.randn(images.shape, generator=generator)
     bent = ((images + 1) / 2).clamp(0, 1) ** torch.exp(between(-0.5, 0.5, one, generator)) * 2 - 1
@@ -287,8 +290,8 @@ def _planted(seen: Views, seed: Seed) -> Planted:
 def _parts(seen: Views, seed: Seed) -> Planted:
     """Half the side of random train images, at its place in random synthetic ones."""
     sources = _sources(seen, seed)
-    images, generator = thumbnails(seen.train)[sources], seed.child("planted").torch()
-    into = thumbnails(seen.synthetic)
+    images, generator = seen.train[sources], seed.child("planted").torch()
+    into = seen.synthetic
     hosts = into[torch.randint(len(into), (len(images),), generator=generator)].clone()
     half = images.shape[-1] // 2
     for i in range(len(images)):
@@ -316,7 +319,7 @@ def _fewest(test: LabelTest, searches: Sequence[Search], copies: Tensor, sources
 
 def _control(evidence: Evidence, spaces: Spaces, seed: Seed) -> Estimate | None:
     """The same figure for half of the holdout patients in place of the synthetic images, against all others."""
-    half, seen = half_of_holdout(evidence, seed), views(evidence)
+    half, seen = half_of_holdout(evidence, seed), own_views(evidence)
     if half is None:
         return None
     chosen = torch.from_numpy(half)

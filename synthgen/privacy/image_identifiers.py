@@ -14,7 +14,7 @@ from synthgen.dicom.names import Names, read_names
 from synthgen.dicom.overlay import suspects_text
 from synthgen.dicom.pixels import DicomPixels
 from synthgen.findings import Estimate, Measurement, exactly
-from synthgen.image_views import views
+from synthgen.image_views import own_views
 from synthgen.images import ImageData
 from synthgen.privacy.contract import level_values, row_numbers
 from synthgen.protocols import Evidence, Images
@@ -33,8 +33,8 @@ class ImageIdentifiers:
       IDs, or by the patients that a table of labels names;
     - images of the holdout that are in train, pixel by pixel, where they are more than one in twenty: archives hold a
       few exposures twice;
-    - synthetic images that are a real image, pixel by pixel: at the stored size, or at the size of the audit, so that
-      neither another depth nor another file format hides them;
+    - synthetic images that are a real image, pixel by pixel: as stored, or as the audit sees them, so that neither
+      another depth nor another unit or file format hides them;
     - in DICOM: synthetic objects that do not say so, hold private elements, or hold a name, a date of birth, a number
       or a UID of a real object in any attribute.
 
@@ -128,7 +128,7 @@ def _real(evidence: Evidence, images: Images) -> int:
     """Synthetic images equal to a train or holdout image as stored, or else as the audit sees them."""
     stored = {*_digests(images.train), *_digests(images.holdout)}
     as_stored = sum(one in stored for one in _digests(images.synthetic))
-    seen = views(evidence)
+    seen = own_views(evidence)
     known = {_bytes(one) for one in seen.pool.numpy()}
     as_seen = sum(one.min() < one.max() and _bytes(one) in known for one in seen.synthetic.numpy())
     return max(as_stored, as_seen)

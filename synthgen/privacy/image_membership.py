@@ -11,7 +11,7 @@ from torch import Tensor
 
 from synthgen.findings import Measurement
 from synthgen.image_features import encoder
-from synthgen.image_views import Views, thumbnails, views
+from synthgen.image_views import Views, own_views
 from synthgen.privacy.image_copies import points, standardised
 from synthgen.privacy.membership import measured
 from synthgen.privacy.neighbors import Sets
@@ -45,11 +45,11 @@ class ImageMembership:
         Raises:
             NotAssessable: fewer than 100 patients on a side, or fewer synthetic images than neighbours.
         """
-        seen = views(evidence)
+        seen = own_views(evidence)
         spaces = {" in pixels": _sets(seen, standardised), " in the encoder": _sets(seen, encoder(evidence).embed)}
         return measured(self.name, spaces, evidence, seed=seed, most=self.max_patients, k=self.neighbours)
 
 
 def _sets(seen: Views, space: Callable[[Tensor], np.ndarray]) -> Sets:
-    train, holdout, synthetic = (points(space(thumbnails(images))) for images in seen.sets)
+    train, holdout, synthetic = (points(space(images)) for images in seen.sets)
     return Sets(train, holdout, synthetic, seen.train_patients, seen.holdout_patients)

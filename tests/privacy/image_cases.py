@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from synthgen.image_features import moved, trained_encoder
-from synthgen.image_views import views
+from synthgen.image_views import own_views
 from synthgen.images import ImageData
 from synthgen.protocols import Evidence, Images
 from synthgen.rng import Seed
@@ -38,7 +38,7 @@ def pool():
 
 @cache
 def shared_encoder():
-    return trained_encoder(views(evidence_of(fields(20, 9))), seed=Seed(0).child("encoder"), steps=60)
+    return trained_encoder(own_views(evidence_of(fields(20, 9))), seed=Seed(0).child("encoder"), steps=60)
 
 
 def evidence_of(synthetic, *, train=None, holdout=None, encoder=None):

@@ -20,6 +20,12 @@ def noisy(images):
     return (images + np.random.default_rng(0).normal(0, 0.02, images.shape)).clip(0, 1)
 
 
+def glaring(images):
+    changed = images.copy()
+    changed[:, 5, 7] = 3
+    return changed
+
+
 LEAKS = {
     "exact": lambda images: images,
     "mirrored": lambda images: images[:, :, ::-1],
@@ -28,14 +34,18 @@ LEAKS = {
     "noisy": noisy,
     "gamma": lambda images: images**1.4,
     "darker": lambda images: 0.6 * images,
+    "another unit": lambda images: 4095 * images - 1000,
+    "glaring pixels": lambda images: glaring(images),
     "moved": shifted,
 }
 
 
 @pytest.mark.parametrize("leak", LEAKS)
 def test_copies_are_found_whatever_was_done_to_them(leak):
-    evidence = evidence_of(leaky(LEAKS[leak](pool()[0][:COPIED])), encoder=shared_encoder())
-    found = ImageCopies().run(evidence, seed=Seed(1))
+    copies = LEAKS[leak](pool()[0][:COPIED])
+    made = [*copies, *(fields(400 - COPIED, 3) * np.ptp(copies) + copies.min())]
+    synthetic = ImageData.of_arrays(made, {"patient": range(400)})
+    found = ImageCopies().run(evidence_of(synthetic, encoder=shared_encoder()), seed=Seed(1))
     assert found.p_value < 0.001
     assert found.statistic.low > 0.01
     if leak not in ("noisy", "moved"):
@@ -54,9 +64,9 @@ def test_a_part_of_an_image_is_found():
 
 @pytest.mark.parametrize("check", [ImageCopies(), ImagePatches()], ids=lambda check: check.name)
 def test_no_alarm_without_a_leak(check):
-    """Fresh draws: at most two of eight have p < .05, which happens by chance once in 170 times."""
+    """Fresh draws: at most two of six have p < .05, which chance breaks once in 450 times."""
     values = [
-        check.run(evidence_of(fields(300, 100 + i), encoder=shared_encoder()), seed=Seed(i)).p_value for i in range(8)
+        check.run(evidence_of(fields(200, 100 + i), encoder=shared_encoder()), seed=Seed(i)).p_value for i in range(6)
     ]
     assert sum(p < 0.05 for p in values) <= 2
     assert min(values) > 0.001
@@ -77,7 +87,7 @@ def test_patients_are_permuted_not_images():
     train = collection(images, owners)
     one_patient = evidence_of(leaky(images[:5], 200), train=train, encoder=shared_encoder())
     many = evidence_of(leaky(images[::5][:30], 200), train=train, encoder=shared_encoder())
-    assert ImageCopies().run(one_patient, seed=Seed(1)).p_value > 0.2
+    assert ImageCopies().run(one_patient, seed=Seed(1)).p_value > 0.05
     assert ImageCopies().run(many, seed=Seed(1)).p_value < 0.001
 
 
