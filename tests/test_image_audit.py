@@ -172,7 +172,7 @@ def test_other_files_of_a_dicom_folder_are_not_released(cohort, made, tmp_path):
 
 
 def test_a_study_runs_from_dicom_to_a_released_folder_of_dicom(tmp_path):
-    cohort = phantom(200, seed=5, size=32)
+    cohort = phantom(280, seed=5, size=32)
     write_dicom(cohort, tmp_path / "cohort", seed=5, generator="phantom")
     write_labels(cohort, tmp_path / "cohort")
     (tmp_path / "policy.yaml").write_text(POLICY)
