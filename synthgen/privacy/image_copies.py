@@ -71,7 +71,7 @@ class ImageCopies:
         embed, seen = encoder(evidence).embed, own_views(evidence)
 
         def spaces(sets: Views) -> list[Search]:
-            return [_search_in(standardised, sets), _search_in(embed, sets)]
+            return [search_in(standardised, sets), search_in(embed, sets)]
 
         label = "share of synthetic images that copy a train image"
         return _measured(self.name, label, evidence, spaces, _planted(seen, seed), seed=seed, alpha=self.alpha)
@@ -108,7 +108,7 @@ class ImagePatches:
             _parts(own_views(evidence), seed),
         )
         return _measured(
-            self.name, label, evidence, lambda sets: [_window_search(sets)], planted, seed=seed, alpha=self.alpha
+            self.name, label, evidence, lambda sets: [window_search(sets)], planted, seed=seed, alpha=self.alpha
         )
 
 
@@ -118,7 +118,7 @@ def _measured(
     seen = own_views(evidence)
     queries, searches = _chosen(seen), spaces(seen)
     rows = len(queries)
-    test = _tested([look(queries) for look in searches], seed, alpha)
+    test = tested([look(queries) for look in searches], seed, alpha)
     fewest_seen(test, evidence, rows)
     statistic = test.leaked(DECIDING, rows)
     kinds = {kind: _fewest(test, searches, copies, sources, rows) for kind, copies, sources in planted}
@@ -165,7 +165,7 @@ def _chosen(seen: Views) -> Tensor:
     return images[torch.randperm(len(images), generator=generator)[:MOST_IMAGES].sort().values]
 
 
-def _tested(found: Sequence[Neighbors], seed: Seed, alpha: float) -> LabelTest:
+def tested(found: Sequence[Neighbors], seed: Seed, alpha: float) -> LabelTest:
     """All spaces and cut-offs together; first, at each cut-off, the space in which an image is most conspicuous."""
     joint = found[0] if len(found) == 1 else _sharpest(found)
     columns = [_landed(joint), *(_landed(one) for one in found if len(found) > 1)]
@@ -201,7 +201,7 @@ def _nearest_of(versions: Sequence[Neighbors]) -> Neighbors:
     return Neighbors(nearest[best, rows], first[best, rows], other, versions[0].is_train, patients)
 
 
-def _search_in(space: Callable[[Tensor], np.ndarray], seen: Views) -> Search:
+def search_in(space: Callable[[Tensor], np.ndarray], seen: Views) -> Search:
     """In a space of vectors, all ways in which an image may be turned."""
     train, holdout = (points(space(images)) for images in (seen.train, seen.holdout))
     return lambda queries: _nearest_of(
@@ -240,7 +240,7 @@ def symmetries(images: Tensor) -> Iterator[Tensor]:
             yield mirrored.rot90(turns, (-2, -1))
 
 
-def _window_search(seen: Views) -> Search:
+def window_search(seen: Views) -> Search:
     """Window by window; for each query the window that is closest to one patient as a share of the second."""
     train, holdout = (_windows(images) for images in (seen.train, seen.holdout))
 
@@ -326,4 +326,4 @@ def _control(evidence: Evidence, spaces: Spaces, seed: Seed) -> Estimate | None:
     dense = np.unique(seen.holdout_patients[~half], return_inverse=True)[1] + seen.train_patients.max() + 1
     sets = Views(seen.train, seen.holdout[~chosen], seen.holdout[chosen], seen.train_patients, dense)
     found = [look(_chosen(sets)) for look in spaces(sets)]
-    return _tested(found, seed.child("control"), 0.001).leaked(DECIDING, min(len(sets.synthetic), MOST_IMAGES))
+    return tested(found, seed.child("control"), 0.001).leaked(DECIDING, min(len(sets.synthetic), MOST_IMAGES))
