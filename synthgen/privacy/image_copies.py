@@ -22,6 +22,7 @@ from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 
 MOST_IMAGES = 10_000  # synthetic images searched for; of more a random sample stands in
+_RATIOS = tuple(round(0.05 * i, 2) for i in range(21))  # at which a curve counts images
 _GRID = 2.0**-16  # of coordinates: sums of products of numbers up to one stay exact in double precision
 _PLANTED = 100  # copies of each kind that `power` plants
 _WINDOW, _STRIDE = 8, 4  # pixels of a 32 x 32 thumbnail
@@ -118,7 +119,8 @@ def _measured(
     seen = own_views(evidence)
     queries, searches = _chosen(seen), spaces(seen)
     rows = len(queries)
-    test = tested([look(queries) for look in searches], seed, alpha)
+    found = [look(queries) for look in searches]
+    test, control = tested(found, seed, alpha), _control(evidence, spaces, seed)
     fewest_seen(test, evidence, rows)
     statistic = test.leaked(DECIDING, rows)
     kinds = {kind: _fewest(test, searches, copies, sources, rows) for kind, copies, sources in planted}
@@ -138,10 +140,11 @@ def _measured(
         statistic=statistic,
         better="lower",
         answer=answer,
-        control=_control(evidence, spaces, seed),
+        control=control[0] if control else None,
         details={**details, "mirror_p": exactly(test.p_fewer, n=test.permutations)},
         p_value=test.p_more,
         power=exactly(worst / rows, n=rows) if worst <= rows else None,
+        curves={"synthetic": _shares(found), **({"real holdout": control[1]} if control else {})},
         notes=(*_notes(kinds, rows, len(seen.synthetic)), *mirror_note(test)),
         source=_SOURCE + "memorised medical images: Dar et al. 2024, arXiv:2402.01054",
     )
@@ -163,6 +166,12 @@ def _chosen(seen: Views) -> Tensor:
         return images
     generator = Seed(0).child("image copies", "sample").torch()
     return images[torch.randperm(len(images), generator=generator)[:MOST_IMAGES].sort().values]
+
+
+def _shares(found: Sequence[Neighbors]) -> tuple[tuple[float, float], ...]:
+    """The share of images whose ratio of distances, in the space where it is smallest, is at most so much."""
+    ratio = (found[0] if len(found) == 1 else _sharpest(found)).ratio
+    return tuple((t, round(float((ratio <= t).mean()), 4)) for t in _RATIOS)
 
 
 def tested(found: Sequence[Neighbors], seed: Seed, alpha: float) -> LabelTest:
@@ -317,13 +326,14 @@ def _fewest(test: LabelTest, searches: Sequence[Search], copies: Tensor, sources
     return test.smallest_seen(rows, hits=np.array(hits))
 
 
-def _control(evidence: Evidence, spaces: Spaces, seed: Seed) -> Estimate | None:
-    """The same figure for half of the holdout patients in place of the synthetic images, against all others."""
+def _control(evidence: Evidence, spaces: Spaces, seed: Seed) -> tuple[Estimate, tuple[tuple[float, float], ...]] | None:
+    """Share and curve of half of the holdout patients in place of the synthetic images, against all others."""
     half, seen = half_of_holdout(evidence, seed), own_views(evidence)
     if half is None:
         return None
     chosen = torch.from_numpy(half)
     dense = np.unique(seen.holdout_patients[~half], return_inverse=True)[1] + seen.train_patients.max() + 1
     sets = Views(seen.train, seen.holdout[~chosen], seen.holdout[chosen], seen.train_patients, dense)
-    found = [look(_chosen(sets)) for look in spaces(sets)]
-    return tested(found, seed.child("control"), 0.001).leaked(DECIDING, min(len(sets.synthetic), MOST_IMAGES))
+    queries = _chosen(sets)
+    found = [look(queries) for look in spaces(sets)]
+    return tested(found, seed.child("control"), 0.001).leaked(DECIDING, len(queries)), _shares(found)

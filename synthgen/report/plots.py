@@ -127,12 +127,21 @@ def roc_plot(
     )
 
 
-def line_plot(curves: Mapping[str, Sequence[tuple[float, float]]], *, name: str, title: str, caption: str) -> Picture:
-    """Curves that a check gives beside its figures."""
+def line_plot(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    name: str,
+    title: str,
+    caption: str,
+    axes: tuple[str, str] = ("", ""),
+) -> Picture:
+    """Curves that a check gives beside its figures, and what the axes show."""
     spoken = (f"{shown(key)} ends at {figure(curve[-1][1])}" for key, curve in curves.items() if curve)
     alt = f"{title}. " + "; ".join(spoken) + "."
     height = 300 + 16 * len(curves)
-    return Picture(name, title, caption, alt, height, lambda canvas, palette: _draw_lines(canvas, curves, palette))
+    return Picture(
+        name, title, caption, alt, height, lambda canvas, palette: _draw_lines(canvas, curves, axes, palette)
+    )
 
 
 _TITLES = {
@@ -143,9 +152,23 @@ _TITLES = {
     "structure.rules": "Broken clinical rules",
     "fidelity.detection": "Can a classifier tell synthetic from real?",
     "membership": "Who was in the training data? The attacker's hits",
+    "images.copies": "How close images come to one patient alone",
+    "images.patches": "How close parts of images come to one patient alone",
+    "images.membership": "Whose images were in the training data? The attacker's hits",
+    "fidelity.image_detection": "Can a network tell synthetic from real?",
+    "fidelity.spectrum": "Power by spatial frequency: blur is too little on the right, noise too much",
+    "fidelity.intensities": "Pixel values",
+    "utility.image_classifier": "Classifiers of images, tested on real patients",
+    "subgroups.images": "Images of groups of patients",
 }
 _DOTTED = frozenset({"fidelity", "utility", "subgroups", "structure"})
-_PRIVATE = frozenset({"membership", "copies", "disclosure"})
+_PRIVATE = frozenset({"membership", "copies", "disclosure", "images"})
+_AXES = {  # of curves that are no ROC
+    "images.copies": ("distance to the nearest patient, as a share of that to the second", "share of the images"),
+    "images.patches": ("distance to the nearest patient, as a share of that to the second", "share of the images"),
+    "fidelity.spectrum": ("spatial frequency, cycles per pixel", "power, log10"),
+    "fidelity.intensities": ("pixel value, from the darkest to the brightest", "share of the pixels"),
+}
 
 
 def _of(finding: Finding, columns: Collection[str]) -> list[Picture]:
@@ -200,7 +223,8 @@ def _curve_pictures(finding: Finding, measurement: Measurement, title: str) -> l
         drawn.append(roc_plot(rocs, name=_identifier(finding.check, "roc"), title=title, caption=caption, log=log))
     if others:
         caption = shown(measurement.label)
-        drawn.append(line_plot(others, name=_identifier(finding.check, "curves"), title=title, caption=caption))
+        name, axes = _identifier(finding.check, "curves"), _AXES.get(finding.check, ("", ""))
+        drawn.append(line_plot(others, name=name, title=title, caption=caption, axes=axes))
     return drawn
 
 
@@ -260,9 +284,13 @@ def _draw_roc(
     _legend(canvas)
 
 
-def _draw_lines(canvas: Canvas, curves: Mapping[str, Sequence[tuple[float, float]]], palette: Palette) -> None:
+def _draw_lines(
+    canvas: Canvas, curves: Mapping[str, Sequence[tuple[float, float]]], labels: tuple[str, str], palette: Palette
+) -> None:
     axes = _frame(canvas, len(curves))
     _plot_series(axes, curves, -math.inf, palette)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
     axes.grid(visible=True)
     axes.locator_params(nbins=5)
     _legend(canvas)
