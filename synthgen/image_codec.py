@@ -27,6 +27,7 @@ _OUTSIDE = 0.1  # percent of an image's pixels at each end, and of patients
 _FEWEST = 8  # patients that must share an extreme: as for levels of tables
 _LOOKED_AT = 2_000  # images at most, to find size and range
 _COLOURS = 3
+_SHORTEST = 5  # pixels or slices of a side: four would be channels
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class ImageCodec:
     scaled: bool  # values are shares of what their bits can hold
     bits: int | None  # of most images
     constants: Mapping[str, Any]  # of the record of every synthetic image: spacing, modality, bits
+    sizes: int = 1  # that the images have; all are resized to one
 
     @classmethod
     def fit(cls, train: ImageData, *, size: int | None, multiple: int = 4, largest: int = LARGEST_SIDE) -> ImageCodec:
@@ -53,7 +55,7 @@ class ImageCodec:
             largest: of the size that is chosen where none is asked for.
 
         Raises:
-            DataError: images of several kinds, images that are blank, or pixels that are no numbers.
+            DataError: images of several kinds, of four channels, or blank ones, or pixels that are no numbers.
             UsageError: a size below 8.
         """
         table = train.records.table
@@ -83,6 +85,7 @@ class ImageCodec:
             scaled=any(look.scaled for look in looks),
             bits=None if bits is None else int(bits),
             constants=_constants(train, rows, looks, shape),
+            sizes=len({look.shape for look in looks}),
         )
 
     def tensor(self, train: ImageData, run: Run) -> Tensor:
@@ -151,6 +154,8 @@ class _Look:
     @classmethod
     def of(cls, image: np.ndarray, divisor: float) -> _Look:
         colour = image.ndim == 3 and image.shape[-1] == _COLOURS and image.dtype == np.uint8
+        if not colour and (image.ndim not in (2, 3) or min(image.shape) < _SHORTEST):
+            raise DataError(f"images are grey, RGB of eight bits, or volumes of at least {_SHORTEST} slices and pixels")
         low, high = (0.0, 255.0) if colour else np.percentile(image, [_OUTSIDE, 100 - _OUTSIDE]).tolist()
         shape = image.shape[:2] if colour else image.shape
         whole = image.dtype.kind in "iu" or bool((image == np.rint(image)).all())
