@@ -91,7 +91,9 @@ class Detection:
         features = Features.of(columns, pd.concat([data.table for data in pair], ignore_index=True))
         X = np.concatenate([features.trees(data.table) for data in pair])
         y = np.repeat([1, 0], [len(data) for data in pair])
-        fold = np.concatenate([folds_by_patient(data, self.folds, seed.child("folds", str(i))) for i, data in enumerate(pair)])
+        fold = np.concatenate(
+            [folds_by_patient(data, self.folds, seed.child("folds", str(i))) for i, data in enumerate(pair)]
+        )
         scores = np.zeros(len(y))
         for k in range(self.folds):
             model = HistGradientBoostingClassifier(

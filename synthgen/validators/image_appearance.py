@@ -63,7 +63,9 @@ class Spectrum:
         names = ("fine detail (upper half of frequencies)", "coarse detail (lower half of frequencies)")
         signed = [
             (one, other)
-            for one, other in zip(around_all(made, sides, -np.inf)[1:], around_all(real, sides, -np.inf)[1:], strict=True)
+            for one, other in zip(
+                around_all(made, sides, -np.inf)[1:], around_all(real, sides, -np.inf)[1:], strict=True
+            )
         ]
         more = "more" if signed[0][0].value > 0 else "less"
         return Measurement(

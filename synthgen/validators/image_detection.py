@@ -73,15 +73,16 @@ class ImageDetection:
         """Out-of-fold scores of the images of two sets; higher means more like the first."""
         X, y = torch.cat([one[0], other[0]]), np.repeat([1, 0], [len(one[0]), len(other[0])])
         fold = np.concatenate(
-            [folds_by_patient(data, self.folds, seed.child("folds", str(i))) for i, (_, data) in enumerate((one, other))]
+            [
+                folds_by_patient(data, self.folds, seed.child("folds", str(i)))
+                for i, (_, data) in enumerate((one, other))
+            ]
         )
         found = np.zeros(len(y))
         for k in range(self.folds):
             inside = fold == k
             outside = torch.from_numpy(np.flatnonzero(~inside))
-            network = trained(
-                X[outside], y[~inside], classes=2, steps=self.steps, seed=seed.child("network", str(k))
-            )
+            network = trained(X[outside], y[~inside], classes=2, steps=self.steps, seed=seed.child("network", str(k)))
             # Networks of different folds differ in level; ranks within a fold do not.
             found[inside] = rankdata(scores(network, X[torch.from_numpy(np.flatnonzero(inside))])[:, 1]) / inside.sum()
         return ImageContest((one[1], other[1]), found[y == 1], found[y == 0], self.folds)

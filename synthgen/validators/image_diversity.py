@@ -140,8 +140,7 @@ def _all_pairs(classes: Sequence[np.ndarray] | None, sides: ImageSides, count: i
     names = ("train", "holdout", "synthetic")
     if classes is None:
         return [
-            pairs_within(own, count, seed.child(name).numpy())
-            for own, name in zip(sides.patients, names, strict=True)
+            pairs_within(own, count, seed.child(name).numpy()) for own, name in zip(sides.patients, names, strict=True)
         ]
     sealed = classes[1][classes[1] >= 0]
     sizes = np.bincount(sealed)

@@ -86,9 +86,7 @@ class FeatureDistance:
         value, draws = bootstrap_figures(_both(space, sides), sides.records, seed=seed, repeats=self.repeats)
         names = [f"FD({extractor})", f"FD({extractor}){REAL}", f"KD({extractor})", f"KD({extractor}){REAL}"]
         return {
-            name: around(
-                float(value[i]), draws[:, i], n=sides.count, least=0.0 if i < 2 else -np.inf, most=np.inf
-            )
+            name: around(float(value[i]), draws[:, i], n=sides.count, least=0.0 if i < 2 else -np.inf, most=np.inf)
             for i, name in enumerate(names)
         }
 
@@ -184,9 +182,7 @@ def kernel_distances(space: Features, sides: ImageSides) -> Callable[..., np.nda
     made, real = cubic(space.synthetic, space.holdout), cubic(space.train, space.holdout)
 
     def figures(t: np.ndarray, h: np.ndarray, s: np.ndarray) -> np.ndarray:
-        return np.array(
-            [kernel_distance(synthetic, holdout, made, s, h), kernel_distance(train, holdout, real, t, h)]
-        )
+        return np.array([kernel_distance(synthetic, holdout, made, s, h), kernel_distance(train, holdout, real, t, h)])
 
     return figures
 

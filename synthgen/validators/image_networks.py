@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, pad
 from synthgen.rng import Seed
 
 PEAK = 2e-3  # learning rate
-_WIDTHS = (24, 48, 96)
+_WIDTHS = (16, 32, 64)
 _BATCH, _PLACES = 64, 64 * 64 * 64  # images of a batch, and places of all of them together
 _FEWEST = 16  # images of a batch of volumes
 _WARM = 20  # steps

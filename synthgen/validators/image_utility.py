@@ -157,7 +157,9 @@ def _problem(evidence: Evidence) -> tuple[Classes, tuple[str, ...]]:
         )
     few = int((made < FEWEST).sum())
     if few:
-        notes.append(f"{few} of {found.count} classes have fewer than {FEWEST} synthetic images: they are hardly learned")
+        notes.append(
+            f"{few} of {found.count} classes have fewer than {FEWEST} synthetic images: they are hardly learned"
+        )
     return found, tuple(notes)
 
 
