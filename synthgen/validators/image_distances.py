@@ -78,7 +78,7 @@ class Likeness:
 
 
 def kernel_distance(one: Likeness, other: Likeness, cross: np.ndarray, w: np.ndarray, v: np.ndarray) -> float:
-    """The squared maximum mean discrepancy without bias: zero on average for two samples of one law, whatever their size.
+    """The squared maximum mean discrepancy without bias: zero on average for two samples of one law, of any size.
 
     Shape: cross (rows of one, rows of other), w and v their weights.
 
@@ -121,8 +121,8 @@ def neighborhood(real: np.ndarray, made: np.ndarray, *, k: int = 5) -> Neighborh
     """
     across = _squares(real, made)
     inside = across <= _reach(real, k)[:, None]
-    recalled = (across <= _reach(made, k)[None, :]).any(axis=1)
-    return Neighborhood(inside.sum(axis=0), inside.any(axis=1), recalled, k)
+    recalled = np.asarray((across <= _reach(made, k)[None, :]).any(axis=1))
+    return Neighborhood(inside.sum(axis=0), np.asarray(inside.any(axis=1)), recalled, k)
 
 
 def _squares(X: np.ndarray, Y: np.ndarray) -> np.ndarray:

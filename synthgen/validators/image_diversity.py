@@ -67,7 +67,7 @@ class Diversity:
 
         value, draws = bootstrap_figures(figures, sides.records, seed=seed.child("bootstrap"), repeats=self.repeats)
         bounds = (-1.0, 0.0) * 3
-        train, train_same, real, real_same, made, made_same = (
+        train, _, real, real_same, made, made_same = (
             around(float(value[i]), draws[:, i], n=sides.count, least=bounds[i]) for i in range(6)
         )
         within = "of one class " if classes is not None else ""

@@ -10,7 +10,7 @@ import numpy as np
 
 from synthgen.errors import NotAssessable
 from synthgen.findings import Estimate, Measurement
-from synthgen.image_features import RANDOM, TRAINED, Features, features
+from synthgen.image_features import Features, features
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 from synthgen.validators.image_distances import (
@@ -44,7 +44,7 @@ class FeatureDistance:
     name: ClassVar[str] = "fidelity.features"
     question: ClassVar[str] = "Are the features of synthetic images distributed as those of real ones?"
     needs: ClassVar[frozenset[str]] = IMAGES
-    extractors: Spaces = (RANDOM, TRAINED)  # type: ignore[assignment]  # the statistic is in the first
+    extractors: Spaces = ("random convolutions", "trained encoder")  # the statistic is in the first
     images: int = 2_000  # of each set, at most
     repeats: int = 100
 
@@ -102,7 +102,7 @@ class Manifold:
     name: ClassVar[str] = "fidelity.manifold"
     question: ClassVar[str] = "Do synthetic images reach all kinds of real images, and lie among them?"
     needs: ClassVar[frozenset[str]] = IMAGES
-    extractors: Spaces = (TRAINED, RANDOM)  # type: ignore[assignment]  # the statistic is in the first
+    extractors: Spaces = ("trained encoder", "random convolutions")  # the statistic is in the first
     images: int = 2_000
     k: int = 5
 

@@ -1,4 +1,4 @@
-"""Which images are compared? Equally many of train, holdout and synthetic: what depends on their number is then fair."""
+"""Which images are compared? Equally many of each set: what depends on their number is then fair."""
 
 from __future__ import annotations
 

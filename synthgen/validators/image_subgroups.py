@@ -10,7 +10,7 @@ import numpy as np
 
 from synthgen.errors import NotAssessable
 from synthgen.findings import Estimate, Measurement, exactly
-from synthgen.image_features import RANDOM, Features, features
+from synthgen.image_features import Features, features
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 from synthgen.schema import NUMERIC
@@ -49,7 +49,7 @@ class ImageSubgroups:
     name: ClassVar[str] = "subgroups.images"
     question: ClassVar[str] = "Are synthetic images as close to real ones in every group of patients?"
     needs: ClassVar[frozenset[str]] = IMAGES
-    extractor: Extractor = RANDOM  # type: ignore[assignment]
+    extractor: Extractor = "random convolutions"
     images: int = 1_000  # of a group in each set, at most
     repeats: int = 100
 
@@ -126,7 +126,8 @@ def _groups(evidence: Evidence) -> tuple[list[Group], int, int]:
     kept, few, lost = [], 0, 0
     tables = (evidence.train, evidence.holdout, evidence.synthetic)
     for name, codes in _coded(evidence):
-        rows: Rows = tuple(np.flatnonzero(code) for code in codes)  # type: ignore[assignment]
+        train, holdout, synthetic = map(np.flatnonzero, codes)
+        rows = (train, holdout, synthetic)
         patients = [len(np.unique(data.patients[own])) for data, own in zip(tables, rows, strict=True)]
         if min(patients[:2]) < FEWEST_PATIENTS or min(map(len, rows[:2])) < FEWEST_IMAGES:
             few += 1

@@ -126,7 +126,7 @@ class ImageClassifier:
             for i in range(len(value))
         ]
         real, levels, gaps = found[0], found[1 : 1 + len(made)], found[1 + len(made) :]
-        details = {}
+        details: dict[str, Estimate] = {}
         for name, level in zip(made, levels, strict=True):
             details |= {f"auc_synthetic.{name}": level, f"auc_real.{name}": real}
         details |= {

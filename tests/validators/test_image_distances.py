@@ -55,7 +55,7 @@ def test_kernel_distance_has_no_bias():
 
 
 def test_kernel_distance_of_a_shift_in_closed_form():
-    """One dimension: k(x, y) = (xy + 1)^3 sees the first three moments; N(m, 1) against N(0, 1) gives 3m^2 + 3m^4 + ..."""
+    """In one dimension (xy + 1)^3 weighs the squared differences of the first three moments with 3, 3 and 1."""
     m = 0.5
     ours, theirs = np.array([m, 1 + m**2, m**3 + 3 * m]), np.array([0.0, 1.0, 0.0])  # moments 1, 2 and 3
     expected = (np.array([3.0, 3.0, 1.0]) * (ours - theirs) ** 2).sum()
@@ -77,7 +77,9 @@ def test_identical_sets_cover_each_other_and_distant_ones_do_not():
     assert same.precise.all()
     assert same.recalled.all()
     assert same.density.mean() == pytest.approx(6 / 5), "each ball holds its centre and five more"
-    assert not (apart.covered.any() or apart.precise.any() or apart.recalled.any())
+    assert not apart.covered.any()
+    assert not apart.precise.any()
+    assert not apart.recalled.any()
     assert apart.density.max() == 0
 
 

@@ -9,7 +9,6 @@ from image_cases import blurred, brief_encoder, brighter, cohort, collapsed, evi
 from synthgen.errors import NotAssessable
 from synthgen.image_features import RANDOM, TRAINED
 from synthgen.rng import Seed
-from synthgen.testing import check_check
 from synthgen.validators.image_fidelity import FeatureDistance, Manifold
 
 SEED = Seed(3)
@@ -25,11 +24,6 @@ def sets():
 @pytest.fixture(scope="module")
 def perfect(sets):
     return DISTANCE.run(evidence(*sets), seed=SEED), MANIFOLD.run(evidence(*sets), seed=SEED)
-
-
-@pytest.mark.parametrize("check", [DISTANCE, MANIFOLD], ids=lambda check: check.name)
-def test_the_battery(check):
-    check_check(dataclasses.replace(check, repeats=10) if check is DISTANCE else check)
 
 
 def test_a_perfect_generator_lies_beside_the_control(perfect):

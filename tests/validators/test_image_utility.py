@@ -1,4 +1,4 @@
-"""Networks that read images: detection, classification from synthetic images, groups of patients."""
+"""Networks that read images: they learn, and what they learn from synthetic images holds on real ones."""
 
 import dataclasses
 
@@ -6,23 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from image_cases import blurred, cohort, evidence, mislabelled, noisy, with_table
+from image_cases import cohort, evidence, mislabelled, with_table
 
 from synthgen.errors import NotAssessable
-from synthgen.images import ArrayPixels, ImageData
+from synthgen.images import ImageData
 from synthgen.report.content import paired
 from synthgen.rng import Seed
 from synthgen.schema import Column, TableSchema
-from synthgen.testing import check_check
-from synthgen.validators.image_detection import ImageDetection
 from synthgen.validators.image_networks import SmallNetwork, scores, trained
-from synthgen.validators.image_subgroups import ImageSubgroups
 from synthgen.validators.image_utility import ALONE, MIXED, TUNED, ImageClassifier
 
 SEED = Seed(3)
-DETECTION = ImageDetection(steps=40, folds=2)
 CLASSIFIER = ImageClassifier(steps=60, repeats=60)
-SUBGROUPS = ImageSubgroups(repeats=40)
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +29,6 @@ def against(check, sets, synthetic):
     return check.run(evidence(sets[0], sets[1], synthetic), seed=SEED)
 
 
-@pytest.mark.parametrize(
-    "check",
-    [ImageDetection(steps=15, folds=2), ImageClassifier(steps=15, repeats=20), ImageSubgroups(repeats=10)],
-    ids=lambda check: check.name,
-)
-def test_the_battery(check):
-    check_check(check)
-
-
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 16, 20), (1, 16, 16, 16)])
 def test_networks_learn_grey_colour_and_volumes(shape):
     """A bright square or cube on one half of the images."""
@@ -50,12 +36,12 @@ def test_networks_learn_grey_colour_and_volumes(shape):
     images[::2, :, 4:8, 4:8] += 1
     labels = np.arange(48) % 2
     state = torch.get_rng_state()
-    network = trained(images, labels, classes=2, steps=25, seed=SEED)
+    network = trained(images, labels, classes=2, steps=40, seed=SEED)
     assert torch.equal(state, torch.get_rng_state())
     found = scores(network, images)
     assert found.sum(axis=1) == pytest.approx(1.0)
     assert (found.argmax(axis=1) == labels).mean() > 0.9
-    again = scores(trained(images, labels, classes=2, steps=25, seed=SEED), images)
+    again = scores(trained(images, labels, classes=2, steps=40, seed=SEED), images)
     assert np.array_equal(found, again)
 
 
@@ -67,23 +53,6 @@ def test_going_on_from_a_network_leaves_it_as_it_was():
     assert all(torch.equal(a, b) for a, b in zip(before, start.state_dict().values(), strict=True))
     assert not torch.equal(start.head.weight, other.head.weight)
     assert isinstance(other, SmallNetwork)
-
-
-def test_a_perfect_generator_is_not_told_and_faults_are(sets):
-    fresh = against(DETECTION, sets, sets[2])
-    assert fresh.statistic.low < 0.5
-    assert fresh.control.low < 0.5 < fresh.control.high
-    assert fresh.curves["roc"][-1] == fresh.curves["roc (real holdout)"][-1] == (1.0, 1.0)
-    for fault in (blurred, noisy):
-        found = against(DETECTION, sets, fault(sets[2]))
-        assert found.statistic.low > max(0.6, found.control.high)
-        assert found.details["synthetic against train"].low > 0.6
-        assert found.control == fresh.control, "the control knows nothing of the synthetic images"
-
-
-def test_copies_of_train_are_not_told_from_the_holdout(sets):
-    found = against(DETECTION, sets, sets[0])
-    assert found.statistic.low < 0.5 < found.statistic.high
 
 
 def plain(seed):
@@ -154,32 +123,3 @@ def test_targets_that_cannot_be_read_are_not_assessable(patches):
     bare = dataclasses.replace(evidence(*patches), schema=TableSchema((train.records.schema["patient"],)))
     with pytest.raises(NotAssessable, match=r"roles: \[target\]"):
         CLASSIFIER.run(bare, seed=SEED)
-
-
-def only_in(images, fault, chosen):
-    """A fault in some images alone."""
-    worse = fault(images)
-    arrays = [(worse if hit else images).read(i) for i, hit in enumerate(chosen)]
-    return dataclasses.replace(images, pixels=ArrayPixels(arrays), numbers=np.arange(len(arrays)))
-
-
-def test_the_group_that_is_done_badly_is_found(sets):
-    fresh = against(SUBGROUPS, sets, sets[2])
-    assert fresh.statistic.low <= fresh.control.high
-    women = (sets[2].records.table["sex"] == "F").to_numpy()
-    found = against(SUBGROUPS, sets, only_in(sets[2], noisy, women))
-    frequent = sets[0].records.table["sex"].mode()[0]
-    theirs, others = ("group 1", "group 2") if frequent == "F" else ("group 2", "group 1")
-    assert found.details[f"sex, {theirs}"].low > found.details[f"sex, {theirs} (real holdout)"].high
-    assert found.details[f"sex, {theirs}"].value > 3 * abs(found.details[f"sex, {others}"].value)
-    assert found.statistic.low > found.control.high
-
-
-def test_groups_that_are_small_or_lost_are_counted(sets):
-    men = sets[2].take(np.flatnonzero(sets[2].records.table["sex"] == "M"))
-    found = against(SUBGROUPS, sets, men)
-    assert found.details["groups that the synthetic images lack"].value >= 1
-    assert sum(name.startswith("sex, group") and "real" not in name for name in found.details) == 1
-    few = [data.take(np.arange(28)) for data in sets]
-    with pytest.raises(NotAssessable, match="no group has 30 images"):
-        SUBGROUPS.run(evidence(*few), seed=SEED)
