@@ -15,6 +15,7 @@ from synthgen.errors import UsageError
 from synthgen.findings import Estimate, Measurement
 from synthgen.generators.checkpoint import load_model
 from synthgen.generators.independent import Independent
+from synthgen.image_features import RANDOM
 from synthgen.testing import EXTREME, RARE_LEVEL, check_check, check_generator, check_image_generator, invented_cohort
 
 FAST = {
@@ -25,6 +26,14 @@ FAST = {
     "sdv-ctgan": {"epochs": 1, "max_tries": 1},
     "sdv-tvae": {"epochs": 1, "max_tries": 1},
     "sdv-copula": {"max_tries": 1},
+}
+
+QUICK = {
+    "fidelity.features": {"extractors": (RANDOM,), "repeats": 10},
+    "fidelity.manifold": {"extractors": (RANDOM,)},
+    "fidelity.image_detection": {"steps": 10, "folds": 2},
+    "utility.image_classifier": {"steps": 10, "repeats": 20},
+    "subgroups.images": {"repeats": 10},
 }
 
 
@@ -39,7 +48,7 @@ def test_every_registered_generator_passes_the_battery(name):
 
 @pytest.mark.parametrize("name", registry.names("checks"))
 def test_every_registered_check_passes_the_battery(name):
-    check_check(registry.create("checks", name))
+    check_check(registry.create("checks", name, QUICK.get(name)))
 
 
 def test_the_invented_cohort_has_what_the_batteries_look_for():

@@ -91,7 +91,9 @@ class Detection:
         features = Features.of(columns, pd.concat([data.table for data in pair], ignore_index=True))
         X = np.concatenate([features.trees(data.table) for data in pair])
         y = np.repeat([1, 0], [len(data) for data in pair])
-        fold = np.concatenate([_folds(data, self.folds, seed.child("folds", str(i))) for i, data in enumerate(pair)])
+        fold = np.concatenate(
+            [folds_by_patient(data, self.folds, seed.child("folds", str(i))) for i, data in enumerate(pair)]
+        )
         scores = np.zeros(len(y))
         for k in range(self.folds):
             model = HistGradientBoostingClassifier(
@@ -122,18 +124,28 @@ class Contest:
 
     def auc(self, seed: Seed) -> Estimate:
         """The AUC by DeLong, or by bootstrap where patients have several rows; widened, since folds share rows."""
-        one, other = self.pair
-        if one.patient_count == len(one) and other.patient_count == len(other):
-            return widened(auc(self.first, self.second), self.folds)
-        found = bootstrap_pair(
-            lambda i, j: auc(self.first[i], self.second[j]).value, one.patients, other.patients, seed=seed
-        )
-        return widened(found, self.folds)
+        return cross_fitted_auc(self.first, self.second, self.pair, folds=self.folds, seed=seed)
 
     def roc(self) -> tuple[tuple[float, float], ...]:
         """The curve on a grid of false positive rates."""
-        heights = roc_curve_on_grid(self.first, self.second, GRID)
-        return tuple((x, float(y)) for x, y in zip(GRID, heights, strict=True))
+        return roc_on_grid(self.first, self.second)
+
+
+def cross_fitted_auc(
+    first: np.ndarray, second: np.ndarray, pair: tuple[TableData, TableData], *, folds: int, seed: Seed
+) -> Estimate:
+    """The AUC of out-of-fold scores of two tables: DeLong, or a bootstrap where patients have several rows; widened."""
+    one, other = pair
+    if one.patient_count == len(one) and other.patient_count == len(other):
+        return widened(auc(first, second), folds)
+    found = bootstrap_pair(lambda i, j: auc(first[i], second[j]).value, one.patients, other.patients, seed=seed)
+    return widened(found, folds)
+
+
+def roc_on_grid(first: np.ndarray, second: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """True positive rates on a grid of false positive rates."""
+    heights = roc_curve_on_grid(first, second, GRID)
+    return tuple((x, float(y)) for x, y in zip(GRID, heights, strict=True))
 
 
 def widened(estimate: Estimate, folds: int) -> Estimate:
@@ -155,7 +167,7 @@ def widened(estimate: Estimate, folds: int) -> Estimate:
     return replace(estimate, low=low, high=high, method=f"{estimate.method}, cross-fitted")
 
 
-def _folds(data: TableData, folds: int, seed: Seed) -> np.ndarray:
+def folds_by_patient(data: TableData, folds: int, seed: Seed) -> np.ndarray:
     """The fold of each row; a patient's rows share one, and folds have equally many patients. Shape: -> (rows,)."""
     count = data.patient_count
     return (seed.numpy().permutation(count) * folds // count)[data.patients]
