@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,12 @@ SECONDS_BETWEEN_SIGNS = 0.5  # of life, between evaluations
 EvaluationLoss = Callable[
     [nn.Module], tuple[Tensor, Tensor]
 ]  # network -> (loss on validation rows, loss on train rows)
+
+
+class OnEvaluation(Protocol):
+    """Is shown the averaged weights at each evaluation, without gradients; it must leave them and the state alone."""
+
+    def __call__(self, network: nn.Module, *, step: int, evaluation: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ def train(
     seed: Seed,
     run: Run | None = None,
     identity: Mapping[str, Any] | None = None,
+    on_evaluation: OnEvaluation | None = None,
 ) -> Training:
     """Train a network in place and leave the best averaged weights in it.
 
@@ -109,6 +116,7 @@ def train(
         seed: of everything random in the training.
         run: told of progress, asked to stop, and holds the checkpoint folder.
         identity: what makes this training this one (settings, train fingerprint); a checkpoint of another is refused.
+        on_evaluation: is called at each evaluation, in the main process.
 
     Raises:
         Interrupted: `run.stop()` said so and `run.on_stop` is "resume"; a checkpoint was written if there is a folder.
@@ -134,6 +142,7 @@ def train(
         state.seconds = budget.clock() - started
         if state.step % state.interval == 0 or state.step == state.steps:
             _evaluate(state, evaluate, recipe, run, float(torch.stack(losses).mean()))
+            _show(state, on_evaluation)
             losses, told_at = [], budget.clock()
         if budget.clock() - told_at > SECONDS_BETWEEN_SIGNS:
             run.progress(Progress("training", state.step, state.steps))
@@ -239,6 +248,12 @@ def _evaluate(state: State, evaluate: EvaluationLoss, recipe: Recipe, run: Run, 
     metrics = {**losses, "seconds": round(state.seconds, 2), "seconds_left": round(_seconds_left(state), 2)}
     run.progress(Progress("training", state.step, state.steps, metrics))
     log.debug("step %d of %d: %s", state.step, state.steps, metrics)
+
+
+def _show(state: State, on_evaluation: OnEvaluation | None) -> None:
+    if on_evaluation is not None and team().leads:
+        with averaged(state), torch.no_grad():
+            on_evaluation(state.network, step=state.step, evaluation=len(state.history))
 
 
 def _seconds_left(state: State) -> float:
