@@ -183,9 +183,8 @@ class ImageDiffusion:
         device = network.power.device
         classes, codes = (torch.from_numpy(a).to(device) for a in (records.of(table.table), records.codes(table.table)))
         images: list[np.ndarray] = []
-        pixels, most = _SAMPLED
-        together = max(1, min(most, pixels // int(np.prod(codec.shape))))
-        passes, shape = Passes(most=together), _coefficients(codec, levels)
+        together, shape = _together(codec), _coefficients(codec, levels)
+        passes = Passes(most=together)
         with training.threads(self.threads), torch.inference_mode():
             for i, part in enumerate(torch.arange(n, device=device).split(together)):
                 generator = root.child("noise", str(i)).torch(device.type)
@@ -310,7 +309,7 @@ class ImageDiffusion:
         noise = torch.randn(count, *_coefficients(codec, self.levels or 1), generator=seed.torch())
         parts = (part.to(device) for part in (noise, classes, codes))
         draw = functools.partial(self._drawn, network, self.levels or 1, _SHEET_STEPS, *parts)
-        passes = Passes(most=count)
+        passes = Passes(most=min(count, _together(codec)))
         return codec.decode(passes(draw, torch.arange(count, device=device)))
 
     def _drawn(
@@ -363,6 +362,12 @@ def _coefficients(codec: ImageCodec, levels: int) -> tuple[int, ...]:
     """Channels and sides of an image in Haar space."""
     channels = codec.channels * 2 ** (len(codec.shape) * levels)
     return channels, *(side // 2**levels for side in codec.shape)
+
+
+def _together(codec: ImageCodec) -> int:
+    """Images of one pass."""
+    pixels, most = _SAMPLED
+    return max(1, min(most, pixels // int(np.prod(codec.shape))))
 
 
 def _in_haar_space(images: Tensor, levels: int) -> Tensor:

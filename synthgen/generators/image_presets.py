@@ -7,6 +7,7 @@ by heart.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 _FEW = 2_000  # images
@@ -21,12 +22,6 @@ class Preset:
     blocks: int  # residual blocks on each
     batch: int
     learning_rate: float
-    ema: float
-
-    @property
-    def multiple(self) -> int:
-        """That each side of an image must be of."""
-        return multiple(self.levels, self.widths)
 
 
 def multiple(levels: int, widths: tuple[int, ...]) -> int:
@@ -42,33 +37,30 @@ def preset(shape: tuple[int, ...], *, images: int, cuda: bool) -> Preset:
     """For images of this shape.
 
     >>> preset((32, 32), images=5_000, cuda=False)
-    Preset(levels=1, widths=(32, 64), blocks=1, batch=64, learning_rate=0.001, ema=0.995)
+    Preset(levels=1, widths=(32, 64), blocks=1, batch=64, learning_rate=0.002)
     >>> preset((128, 128), images=5_000, cuda=True).widths
     (128, 192, 256, 256)
     """
     found = _on_a_gpu(shape, images) if cuda else _on_a_cpu(shape)
-    levels, widths, blocks, batch = found
-    large = cuda and images >= _FEW
-    return Preset(
-        levels=levels,
-        widths=widths,
-        blocks=blocks,
-        batch=min(batch, max(16, images // 4)),
-        learning_rate=2e-4 if large else 1e-3,
-        ema=0.999 if large else 0.995,
-    )
+    return dataclasses.replace(found, batch=min(found.batch, max(16, images // 4)))
 
 
-def _on_a_cpu(shape: tuple[int, ...]) -> tuple[int, tuple[int, ...], int, int]:
-    return (1, (32, 64), 1, 64) if max(shape) <= 40 else (2, (64, 96), 1, 64)
+def _on_a_cpu(shape: tuple[int, ...]) -> Preset:
+    if max(shape) <= 40:
+        return Preset(levels=1, widths=(32, 64), blocks=1, batch=64, learning_rate=2e-3)
+    return Preset(levels=2, widths=(64, 96), blocks=1, batch=64, learning_rate=1e-3)
 
 
-def _on_a_gpu(shape: tuple[int, ...], images: int) -> tuple[int, tuple[int, ...], int, int]:
-    blocks = 2 if images >= _FEW else 1
+def _on_a_gpu(shape: tuple[int, ...], images: int) -> Preset:
+    widths: tuple[int, ...]
+    levels, widths, batch = 1, (64, 128, 192), 256
     if len(shape) == 3:
-        return 1, (64, 128, 192), blocks, 16
-    if max(shape) <= 96:
-        return 1, (64, 128, 192), blocks, 256
-    if max(shape) < 256:
-        return 1, (128, 192, 256, 256), blocks, 64
-    return 2, (128, 256, 384, 512), blocks, 64
+        batch = 16
+    elif max(shape) >= 256:
+        levels, widths, batch = 2, (128, 256, 384, 512), 64
+    elif max(shape) > 96:
+        widths, batch = (128, 192, 256, 256), 64
+    few = images < _FEW
+    return Preset(
+        levels=levels, widths=widths, blocks=1 if few else 2, batch=batch, learning_rate=1e-3 if few else 2e-4
+    )
