@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from synthgen.errors import DataError, UsageError
-from synthgen.generators import tabular, training
+from synthgen.generators import contact_sheet, tabular, training
 from synthgen.generators.anchor import GaussianAnchor
+from synthgen.generators.augmentation import changed, changes
 from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.conditions import Balance
 from synthgen.generators.flow import FlowNetwork, FlowObjective, heun
 from synthgen.generators.haar import haar, inverse_haar
+from synthgen.generators.image_presets import multiple, preset
 from synthgen.generators.image_records import ImageRecords, require_enough
 from synthgen.generators.independent import fitted, positive
+from synthgen.generators.passes import Passes
 from synthgen.generators.training_plot import plot_training
 from synthgen.image_codec import ImageCodec
 from synthgen.images import ArrayPixels, ImageData
@@ -39,8 +43,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SMALL = 40  # pixels of the longer side up to which one level of Haar coefficients is enough
-_SAMPLED = 250  # images in one pass
+_SAMPLED = 2**18, 250  # pixels, and images, of one pass at most
+_SHEET_STEPS = 8  # of Heun's method, for images to look at while it trains
+_FEW = 2_000  # images below which they are changed while it trains, unless settings say otherwise
 _VALIDATION = 500  # images at most that decide when to stop
 
 
@@ -66,14 +71,17 @@ class ImageDiffusion:
     max_steps: int | None = None  # a number of steps instead: the same bytes on every run
     size: int | None = None  # pixels of the longer side; None: as most images of train, 128 at most
     condition_on: tuple[str, ...] | None = None  # columns that images go by; None: the target
-    levels: int | None = None  # of the Haar transform; None: 1 up to 40 pixels, else 2
-    widths: tuple[int, ...] | None = None  # channels of the U-Net's levels; None: (32, 64), or (64, 96) above 40 pixels
+    levels: int | None = None  # of the Haar transform; this and what else is None: as suits size, number and device
+    widths: tuple[int, ...] | None = None  # channels of the U-Net's levels
+    blocks: int | None = None  # residual blocks on each level
     components: int = 1_024  # directions of each class's Gaussian, at most
-    batch: int = 64  # images per step
-    learning_rate: float = 1e-3  # peak of the schedule
+    batch: int | None = None  # images per step
+    learning_rate: float | None = None  # peak of the schedule
+    augmentation: float | None = None  # how much half of the images is changed; None: 1 below 2,000 images, else 0
     sampling_steps: int = 14  # of Heun's method
     guidance: float = 1.0  # above 1: images are more as their columns say than real ones are, and less diverse
     memorisation_gap: float = 0.05  # stop at this growth of validation/train loss
+    bfloat16: bool | None = None  # matrix products of the training in that precision; None: on a GPU
     checkpoint_seconds: float = 30.0  # between checkpoints, where the run has a folder
     threads: int | None = None  # torch threads; None: as torch is set
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is one
@@ -81,11 +89,13 @@ class ImageDiffusion:
     model: Model | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        counts = ("max_steps", "levels", "components", "batch", "sampling_steps")
+        counts = ("max_steps", "levels", "blocks", "components", "batch", "sampling_steps")
         for name in ("max_seconds", *counts, "learning_rate", "guidance"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"image-diffusion: {name} must be above 0")
+        if self.augmentation is not None and not self.augmentation >= 0:
+            raise UsageError("image-diffusion: augmentation must be 0 or above")
         for name in ("widths", "condition_on"):  # as JSON and the command line give them
             if getattr(self, name) is not None:
                 setattr(self, name, tuple(getattr(self, name)))
@@ -104,46 +114,37 @@ class ImageDiffusion:
         """
         run, seed = run or Run(), Seed.of(seed)
         require_enough(train, force=self.force)
-        codec = ImageCodec.fit(train, size=self.size, multiple=8)
-        settings = self._resolved(max(codec.shape))
-        records = ImageRecords.fit(train, condition_on=self.condition_on, seed=seed)
         device = tabular.device_of(self.device, self.name)
-        images = haar(codec.tensor(train, run), settings.levels or 1)
-        classes = records.of(train.records.table)
-        chosen = ~tabular.validation_rows(train.records, seed.child("validation"), most=_VALIDATION)
-        held = torch.from_numpy(~chosen)
-        anchor = GaussianAnchor.fit(
-            images[~held], classes[chosen], count=len(records.classes), components=self.components
-        )
-        sizes = tuple(column.size for column in records.columns)
-        network = settings._network(anchor, images, sizes, seed.child("network")).to(device)
-        axes = tuple(range(2, images.dim()))
-        network.power.copy_(images[~held].square().mean(dim=(0, *axes)).view_as(network.power))
-        known, codes = (torch.from_numpy(a).to(device) for a in (classes, records.codes(train.records.table)))
-        objective = FlowObjective(images.to(device), known, codes, held.to(device), seed.child("evaluation"))
+        codec, settings = self._suited(train, device)
+        records = ImageRecords.fit(train, condition_on=self.condition_on, seed=seed)
+        network, objective = settings._prepared(train, codec, records, device, seed=seed, run=run)
         fingerprint = train.fingerprint()
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        built = settings._built()
+        draw = functools.partial(settings._few, codec, records, seed.child("sheet"))
         with keeping_the_best(run, log.warning) as run, training.threads(self.threads):
             outcome = training.train(
                 network,
                 objective,
                 objective.evaluate,
                 rows=len(objective.train),
-                recipe=self._recipe(),
+                recipe=settings._recipe(),
                 seed=seed.child("training"),
                 run=run,
                 identity={
                     "generator": self.name,
                     "data": fingerprint,
                     "shape": list(codec.shape),
-                    "levels": settings.levels,
-                    "widths": list(settings.widths or ()),
+                    **built,
                     "components": self.components,
+                    "augmentation": settings.augmentation,
+                    "bfloat16": settings.bfloat16,
                     "classes": [*map(list, records.classes)],
                 },
+                on_evaluation=contact_sheet.sheets(run.folder, draw),
             )
         training.require_learned(outcome)
-        facts = {**outcome.to_json(), "levels": settings.levels, "widths": list(settings.widths or ())}
+        facts = {**outcome.to_json(), **built, "batch": settings.batch, "augmentation": settings.augmentation}
         facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
         base = Model(
             generator=self.name,
@@ -182,14 +183,16 @@ class ImageDiffusion:
         device = network.power.device
         classes, codes = (torch.from_numpy(a).to(device) for a in (records.of(table.table), records.codes(table.table)))
         images: list[np.ndarray] = []
-        shape = haar(torch.empty(1, codec.channels, *codec.shape), levels).shape[1:]
+        together, shape = _together(codec), _coefficients(codec, levels)
+        passes = Passes(most=together)
         with training.threads(self.threads), torch.inference_mode():
-            for i, part in enumerate(torch.arange(n, device=device).split(_SAMPLED)):
+            for i, part in enumerate(torch.arange(n, device=device).split(together)):
                 generator = root.child("noise", str(i)).torch(device.type)
                 noise = torch.randn(len(part), *shape, generator=generator, device=device)
-                flow = functools.partial(network.flow, classes=classes[part], codes=codes[part], guidance=self.guidance)
-                made = inverse_haar(heun(flow, noise, steps=self.sampling_steps), levels)
-                images += codec.decode(made)
+                draw = functools.partial(
+                    self._drawn, network, levels, self.sampling_steps, noise, classes[part], codes[part]
+                )
+                images += codec.decode(passes(draw, torch.arange(len(part), device=device)))
                 run.progress(Progress("sampling", len(images), n))
         return ImageData(table, ArrayPixels(images), np.arange(n))
 
@@ -224,17 +227,97 @@ class ImageDiffusion:
         generator._restored(model, codec, records)
         return generator
 
-    def _resolved(self, longest: int) -> ImageDiffusion:
-        """These settings with what suits the size in place of None."""
-        small = longest <= _SMALL
-        return dataclasses.replace(
-            self, levels=self.levels or (1 if small else 2), widths=self.widths or ((32, 64) if small else (64, 96))
+    def _suited(self, train: ImageData, device: str) -> tuple[ImageCodec, ImageDiffusion]:
+        """The codec, and these settings with what suits size, number of images and device in place of None."""
+        codec = ImageCodec.fit(train, size=self.size, multiple=8)
+        suits = preset(codec.shape, images=len(train), cuda=device == "cuda")
+        names = ("levels", "widths", "blocks", "batch", "learning_rate")
+        chosen: dict[str, Any] = {name: getattr(suits, name) for name in names if getattr(self, name) is None}
+        if self.augmentation is None:
+            chosen["augmentation"] = 1.0 if len(train) < _FEW else 0.0
+        if self.bfloat16 is None:
+            chosen["bfloat16"] = device == "cuda"
+        settings = dataclasses.replace(self, **chosen)
+        sides = multiple(settings.levels or 1, settings.widths or ())
+        if any(side % sides for side in codec.shape):
+            codec = ImageCodec.fit(train, size=self.size, multiple=sides)
+        return codec, settings
+
+    def _prepared(
+        self, train: ImageData, codec: ImageCodec, records: ImageRecords, device: str, *, seed: Seed, run: Run
+    ) -> tuple[FlowNetwork, FlowObjective]:
+        """The network with its anchor fitted, and what it is to learn."""
+        levels = self.levels or 1
+        images = _in_haar_space(codec.tensor(train, run), levels)
+        known, codes = (
+            torch.from_numpy(a) for a in (records.of(train.records.table), records.codes(train.records.table))
+        )
+        held = torch.from_numpy(tabular.validation_rows(train.records, seed.child("validation"), most=_VALIDATION))
+        rows = (~held).nonzero()[:, 0]
+        anchor = self._anchor(images[rows], known[rows], levels, len(records.classes), seed.child("anchor"))
+        sizes = tuple(column.size for column in records.columns)
+        network = self._network(anchor, images.shape[1], images.dim() - 2, sizes, seed.child("network"))
+        axes = tuple(range(2, images.dim()))
+        power = torch.stack([part.square().mean(dim=axes).sum(0) for part in images[rows].split(256)]).sum(0)
+        network.power.copy_((power / len(rows)).view_as(network.power))
+        objective = FlowObjective(
+            images.to(device),
+            known.to(device),
+            codes.to(device),
+            held.to(device),
+            seed.child("evaluation"),
+            levels=levels,
+            augmentation=self.augmentation or 0.0,
+        )
+        return network.to(device), objective
+
+    def _anchor(self, images: Tensor, classes: Tensor, levels: int, count: int, seed: Seed) -> GaussianAnchor:
+        """Of the images, and of changed ones where the network will see such: it would be far from them."""
+        components = min(self.components, max(1, len(images) // 4))
+        if self.augmentation:
+            by = changes(len(images), images.dim() - 2, generator=seed.torch())
+            pixels = changed(inverse_haar(images, levels), by, strength=self.augmentation)
+            images, classes = torch.cat([images, haar(pixels, levels)]), classes.repeat(2)
+        return GaussianAnchor.fit(images, classes.numpy(), count=count, components=components)
+
+    def _network(
+        self, anchor: GaussianAnchor, channels: int, dims: int, sizes: tuple[int, ...], seed: Seed
+    ) -> FlowNetwork:
+        return FlowNetwork(
+            anchor,
+            channels=channels,
+            widths=self.widths or (),
+            sizes=sizes,
+            dims=dims,
+            seed=seed,
+            blocks=self.blocks or 1,
+            bfloat16=bool(self.bfloat16),
         )
 
-    def _network(self, anchor: GaussianAnchor, images: torch.Tensor, sizes: tuple[int, ...], seed: Seed) -> FlowNetwork:
-        """Shape: images (images, channels, ...), Haar coefficients."""
-        channels, dims = images.shape[1], images.dim() - 2
-        return FlowNetwork(anchor, channels=channels, widths=self.widths or (), sizes=sizes, dims=dims, seed=seed)
+    def _built(self) -> dict[str, Any]:
+        """What a network is built from, for a manifest."""
+        return {"levels": self.levels, "widths": list(self.widths or ()), "blocks": self.blocks}
+
+    def _few(self, codec: ImageCodec, records: ImageRecords, seed: Seed, network: nn.Module) -> list[np.ndarray]:
+        """A few images of each class in turn, always from the same noise: to look at while it trains."""
+        assert isinstance(network, FlowNetwork)
+        device, count = network.power.device, contact_sheet.IMAGES
+        first = min(1, len(records.classes) - 1)  # class 0 has what is rare
+        classes = torch.arange(count) % (len(records.classes) - first) + first
+        nothing = (0,) * len(records.columns)
+        codes = torch.tensor([records.classes[number] or nothing for number in classes.tolist()], dtype=torch.int64)
+        noise = torch.randn(count, *_coefficients(codec, self.levels or 1), generator=seed.torch())
+        parts = (part.to(device) for part in (noise, classes, codes))
+        draw = functools.partial(self._drawn, network, self.levels or 1, _SHEET_STEPS, *parts)
+        passes = Passes(most=min(count, _together(codec)))
+        return codec.decode(passes(draw, torch.arange(count, device=device)))
+
+    def _drawn(
+        self, network: FlowNetwork, levels: int, steps: int, noise: Tensor, classes: Tensor, codes: Tensor, rows: Tensor
+    ) -> Tensor:
+        """Images from some rows of noise. Shape: noise (batch, channels, ...), rows (rows,) -> (rows, ...)."""
+        flow = functools.partial(network.flow, classes=classes[rows], codes=codes[rows], guidance=self.guidance)
+        return inverse_haar(heun(flow, noise[rows], steps=steps), levels)
 
     def _restored(self, model: Model, codec: ImageCodec, records: ImageRecords) -> tuple[FlowNetwork, int]:
         """The network of a model, and the levels of its Haar transform.
@@ -243,15 +326,20 @@ class ImageDiffusion:
             DataError: its parts do not fit together.
         """
         levels = int(model.facts["levels"])
-        settings = dataclasses.replace(self, levels=levels, widths=tuple(model.facts["widths"]))
+        built: dict[str, Any] = {
+            "levels": levels,
+            "widths": tuple(model.facts["widths"]),
+            "blocks": int(model.facts["blocks"]),
+        }
+        settings = dataclasses.replace(self, **built)
         tensors = {
             name.removeprefix("network."): value for name, value in model.tensors.items() if name.startswith("network.")
         }
         try:
             anchor = GaussianAnchor.like(tensors, "anchor.")
-            empty = haar(torch.empty(1, codec.channels, *codec.shape), levels)
             sizes = tuple(column.size for column in records.columns)
-            network = settings._network(anchor, empty, sizes, model.seed)
+            channels, dims = _coefficients(codec, levels)[0], len(codec.shape)
+            network = settings._network(anchor, channels, dims, sizes, model.seed)
             network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DataError("the model folder is broken: its parts do not fit together") from error
@@ -261,10 +349,31 @@ class ImageDiffusion:
         return training.Recipe(
             max_seconds=self.max_seconds,
             max_steps=self.max_steps,
-            batch=self.batch,
-            learning_rate=self.learning_rate,
+            batch=self.batch or 64,
+            learning_rate=self.learning_rate or 1e-3,
             weight_decay=1e-2,
             ema=0.995,
             memorisation_gap=self.memorisation_gap,
             checkpoint_seconds=self.checkpoint_seconds,
         )
+
+
+def _coefficients(codec: ImageCodec, levels: int) -> tuple[int, ...]:
+    """Channels and sides of an image in Haar space."""
+    channels = codec.channels * 2 ** (len(codec.shape) * levels)
+    return channels, *(side // 2**levels for side in codec.shape)
+
+
+def _together(codec: ImageCodec) -> int:
+    """Images of one pass."""
+    pixels, most = _SAMPLED
+    return max(1, min(most, pixels // int(np.prod(codec.shape))))
+
+
+def _in_haar_space(images: Tensor, levels: int) -> Tensor:
+    """In the memory of the images, of which there is not twice as much. Shape: (images, channels, ...) -> the same."""
+    parts = images.split(256)
+    found = images.view(len(images), *haar(images[:1], levels).shape[1:])
+    for part, to in zip(parts, found.split(256), strict=True):
+        to.copy_(haar(part, levels))
+    return found

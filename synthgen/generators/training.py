@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,12 @@ SECONDS_BETWEEN_SIGNS = 0.5  # of life, between evaluations
 EvaluationLoss = Callable[
     [nn.Module], tuple[Tensor, Tensor]
 ]  # network -> (loss on validation rows, loss on train rows)
+
+
+class OnEvaluation(Protocol):
+    """Is shown the averaged weights at each evaluation, without gradients; it must leave them and the state alone."""
+
+    def __call__(self, network: nn.Module, *, step: int, evaluation: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -97,16 +103,16 @@ def train(
     seed: Seed,
     run: Run | None = None,
     identity: Mapping[str, Any] | None = None,
+    on_evaluation: OnEvaluation | None = None,
 ) -> Training:
     """Train a network in place and leave the best averaged weights in it.
 
     Args:
         network: its parameters are trained; buffers are left alone.
         loss: of a batch, given by row numbers below `rows`.
-        evaluate: deterministic; called without gradients on the averaged weights.
-        rows: number of training rows.
-        recipe: how long and how.
-        seed: of everything random in the training.
+        evaluate, on_evaluation: called without gradients on the averaged weights; the first is deterministic, the second
+            is called in the main process alone.
+        rows, recipe, seed: how many there are; how long and how to train; of everything random.
         run: told of progress, asked to stop, and holds the checkpoint folder.
         identity: what makes this training this one (settings, train fingerprint); a checkpoint of another is refused.
 
@@ -124,8 +130,8 @@ def train(
         state = _started(network, loss, evaluate, rows=rows, recipe=recipe, seed=seed)
         write_checkpoint(state, run, described)
     batches, losses, stopped = _Batches(rows, recipe.batch, seed), list[Tensor](), False
-    started = saved_at = told_at = budget.clock()
-    started -= state.seconds
+    saved_at = told_at = budget.clock()
+    started = saved_at - state.seconds
     while not _is_over(state, recipe):
         if stopped := team().any(run.stop()):
             break
@@ -133,7 +139,7 @@ def train(
         losses.append(_step(state, loss, batches, recipe, seed))
         state.seconds = budget.clock() - started
         if state.step % state.interval == 0 or state.step == state.steps:
-            _evaluate(state, evaluate, recipe, run, float(torch.stack(losses).mean()))
+            _evaluate(state, evaluate, recipe, run, float(torch.stack(losses).mean()), on_evaluation)
             losses, told_at = [], budget.clock()
         if budget.clock() - told_at > SECONDS_BETWEEN_SIGNS:
             run.progress(Progress("training", state.step, state.steps))
@@ -223,7 +229,14 @@ def _step(state: State, loss: StepLoss, batches: _Batches, recipe: Recipe, seed:
     return found.loss
 
 
-def _evaluate(state: State, evaluate: EvaluationLoss, recipe: Recipe, run: Run, running: float) -> None:
+def _evaluate(
+    state: State,
+    evaluate: EvaluationLoss,
+    recipe: Recipe,
+    run: Run,
+    running: float,
+    on_evaluation: OnEvaluation | None,
+) -> None:
     """Evaluate the averaged weights; keep them if they are the best so far and memorise little; look at the clock."""
     validation, train_ = _losses(state, evaluate)
     if not math.isfinite(validation):
@@ -239,6 +252,9 @@ def _evaluate(state: State, evaluate: EvaluationLoss, recipe: Recipe, run: Run, 
     metrics = {**losses, "seconds": round(state.seconds, 2), "seconds_left": round(_seconds_left(state), 2)}
     run.progress(Progress("training", state.step, state.steps, metrics))
     log.debug("step %d of %d: %s", state.step, state.steps, metrics)
+    if on_evaluation is not None and team().leads:
+        with averaged(state), torch.no_grad():
+            on_evaluation(state.network, step=state.step, evaluation=len(state.history))
 
 
 def _seconds_left(state: State) -> float:
