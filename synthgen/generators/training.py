@@ -97,6 +97,7 @@ def train(
     seed: Seed,
     run: Run | None = None,
     identity: Mapping[str, Any] | None = None,
+    schedule: Callable[[float], None] | None = None,
 ) -> Training:
     """Train a network in place and leave the best averaged weights in it.
 
@@ -109,6 +110,7 @@ def train(
         seed: of everything random in the training.
         run: told of progress, asked to stop, and holds the checkpoint folder.
         identity: what makes this training this one (settings, train fingerprint); a checkpoint of another is refused.
+        schedule: told before each step which share of the steps is behind, for a loss that changes on the way.
 
     Raises:
         Interrupted: `run.stop()` said so and `run.on_stop` is "resume"; a checkpoint was written if there is a folder.
@@ -130,6 +132,8 @@ def train(
         if stopped := team().any(run.stop()):
             break
         plan = (state.steps, state.parts)
+        if schedule is not None:
+            schedule(state.step / state.steps)
         losses.append(_step(state, loss, batches, recipe, seed))
         state.seconds = budget.clock() - started
         if state.step % state.interval == 0 or state.step == state.steps:
