@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
+_ALIKE = 0.7  # of the mean distance between real images: made ones closer to each other have lost modes
+_NEAR = 0.9  # of the distance to images that were not learned from: learned ones that are nearer are copied
 
 
 @dataclass
@@ -135,8 +137,10 @@ class ImageGan:
                 identity=settings._identity(fingerprint, codec, records),
                 schedule=objective.schedule,
             )
+            alarms = objective.alarms(players.maker.eval())
         training.require_learned(outcome)
-        facts = {**outcome.to_json(), "levels": settings.levels, "widths": list(settings.widths or ())}
+        facts = {**outcome.to_json(), **alarms, "levels": settings.levels, "widths": list(settings.widths or ())}
+        facts["notes"] += settings._warnings(outcome, alarms)
         facts["parameters"] = sum(parameter.numel() for parameter in players.parameters())
         self.model = image_model(
             self.name,
@@ -223,9 +227,7 @@ class ImageGan:
         anchor = None
         if self.start == "gaussian":
             classes = material.classes[~material.held.numpy()]
-            anchor = GaussianAnchor.fit(
-                coefficients, classes, count=len(records.classes), components=self.components
-            )
+            anchor = GaussianAnchor.fit(coefficients, classes, count=len(records.classes), components=self.components)
         players = self._players(anchor, tuple(coefficients.shape[1:]), records, seed.child("network"))
         axes = (0, *range(2, coefficients.dim()))
         scale = (coefficients - coefficients.mean(0)).square().mean(dim=axes).sqrt().clamp(min=1e-3)
@@ -259,6 +261,20 @@ class ImageGan:
             annealed=self.annealed,
             augment=self.augment,
         )
+
+    def _warnings(self, outcome: training.Training, alarms: Mapping[str, float]) -> list[str]:
+        """What went wrong, in words; logged too: a GAN fails without an error."""
+        found = []
+        if outcome.best_step == 0:
+            found.append("nothing was learned: no step made better images than the first weights, which are kept")
+        if alarms["diversity"] < _ALIKE:
+            found.append(f"mode collapse warning: made images differ {alarms['diversity']:.0%} as much as real ones")
+        if alarms["nearness"] < _NEAR:
+            away = f"{alarms['nearness']:.0%} as far from train images as from validation images"
+            found.append(f"memorisation warning: made images are {away}")
+        for note in found:
+            log.warning("%s", note)
+        return found
 
     def _identity(self, fingerprint: str, codec: ImageCodec, records: ImageRecords) -> dict[str, Any]:
         """What makes a training this one."""

@@ -11,6 +11,7 @@ the critic is told what an image goes by.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -24,6 +25,8 @@ from synthgen.generators.haar import haar, inverse_haar
 from synthgen.rng import Seed
 
 _SLOPE = 0.2  # of the leaky rectifiers
+_GENTLE = 0.5  # of what is added to a Gaussian draw: the critic knows little at first
+_QUIET = 0.2  # of the critic's first opinion
 
 
 class ImageMaker(nn.Module):
@@ -58,7 +61,7 @@ class ImageMaker(nn.Module):
         else:
             self.noise_shape = shape
             self.down = Encoder(dims, shape[0], widths, blocks, known)
-        self.narrow = nn.ModuleList(_convolution(dims, b, a, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.narrow = nn.ModuleList(_convolution(dims, b, a, 1) for a, b in itertools.pairwise(widths))
         self.up = nn.ModuleList(Stage(dims, width, blocks, known) for width in widths[:-1])
         self.out = _convolution(dims, widths[0], shape[0])
 
@@ -69,7 +72,7 @@ class ImageMaker(nn.Module):
             return inverse_haar(self._grown(x, [], known) * self.scale, self.levels)
         start = drawn(self.anchor, noise, classes)
         *skips, x = self.down(start / self.scale, known)
-        return inverse_haar(start + self._grown(x, skips, known) * self.scale, self.levels)
+        return inverse_haar(start + _GENTLE * self._grown(x, skips, known) * self.scale, self.levels)
 
     def _grown(self, x: Tensor, skips: list[Tensor], known: Tensor) -> Tensor:
         """From the coarsest places to all. Shape: -> (batch, channels, ...) coefficients."""
@@ -119,9 +122,10 @@ class Players(nn.Module):
             _initialise(network, generator)
         with torch.no_grad():
             if maker.anchor is not None:
-                maker.out.weight.zero_()  # begins as the Gaussian  # type: ignore[operator]
+                maker.out.get_parameter("weight").zero_()  # begins as the Gaussian
+            critic.score.weight.mul_(_QUIET)
             for column in critic.embedding.columns:
-                column.weight.mul_(critic.score.in_features**-0.5)  # type: ignore[operator]
+                column.get_parameter("weight").mul_(_QUIET * critic.score.in_features**-0.5)
 
 
 class Encoder(nn.Module):
@@ -131,7 +135,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.pool = avg_pool2d if dims == 2 else avg_pool3d
         self.first = _convolution(dims, channels, widths[0])
-        self.widen = nn.ModuleList(_convolution(dims, a, b, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.widen = nn.ModuleList(_convolution(dims, a, b, 1) for a, b in itertools.pairwise(widths))
         self.stages = nn.ModuleList(Stage(dims, width, blocks, known) for width in widths)
 
     def forward(self, x: Tensor, known: Tensor | None) -> list[Tensor]:
@@ -201,8 +205,7 @@ def halved(sides: tuple[int, ...], levels: int) -> list[tuple[int, ...]]:
 
 def _convolution(dims: int, into: int, out: int, size: int = 3) -> nn.Module:
     """A bare convolution that keeps the places."""
-    found: nn.Module = Convolution(dims, into, out, kernel_size=size, conv_only=True).conv
-    return found
+    return Convolution(dims, into, out, kernel_size=size, conv_only=True).get_submodule("conv")
 
 
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:
@@ -221,8 +224,8 @@ def _initialise(network: nn.Module, generator: torch.Generator) -> None:
             elif isinstance(module, nn.Embedding):
                 module.weight.normal_(0, 1, generator=generator)
         for block in blocks:
-            block.one.weight.mul_((2 / len(blocks)) ** 0.5)  # type: ignore[operator]
-            block.two.weight.zero_()  # type: ignore[operator]
+            block.one.get_parameter("weight").mul_((2 / len(blocks)) ** 0.5)
+            block.two.get_parameter("weight").zero_()
         for module in network.modules():
             if isinstance(module, ImageCritic):
                 module.places.normal_(0, module.places[0].numel() ** -0.5, generator=generator)

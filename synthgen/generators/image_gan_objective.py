@@ -19,7 +19,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, adaptive_avg_pool3d, conv2d, conv3d, softplus
+from torch.nn.functional import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    avg_pool2d,
+    avg_pool3d,
+    conv2d,
+    conv3d,
+    softplus,
+)
 
 from synthgen.generators.flow import UNLABELLED
 from synthgen.generators.image_gan_networks import ImageMaker, Players
@@ -27,7 +35,8 @@ from synthgen.rng import Seed
 
 _PENALISED = 0.25  # share of the batch whose gradients are penalised
 _SHIFT, _BRIGHTER, _CONTRAST, _CUT = 0.125, 0.2, 0.3, 0.3  # of a side; of the range from -1 to 1; of one; of a side
-_FILTERS, _GRID = 16, 4  # of the features: convolutions, and coarse pixels a side
+_FILTERS = 16  # of the features
+_FLOOR = 0.1  # of a feature's mean: what varies less than this is not looked at more closely
 _PART = 250  # images in one pass
 
 
@@ -96,6 +105,19 @@ class ImageGanObjective:
             for part in torch.arange(len(rows), device=device).split(_PART)
         ]
         return torch.cat(parts)
+
+    def alarms(self, maker: ImageMaker) -> dict[str, float]:
+        """How far made images are from each other, and from train images, beside real ones: both about 1 at best.
+
+        "diversity" is low where modes are lost. "nearness" is the distance from a made image to the nearest of some
+        train images, over that to the nearest of as many validation images: low where train images are copied.
+        """
+        with torch.no_grad():
+            made = self.made(maker).flatten(1)
+        held, train = (self.images[rows].flatten(1) for rows in self.slices)
+        spread = [torch.pdist(images).mean().item() if len(images) > 1 else 1.0 for images in (made, held)]
+        nearest = [torch.cdist(made, images).min(1).values.mean().item() for images in (train, held)]
+        return {"diversity": spread[0] / max(spread[1], 1e-9), "nearness": nearest[0] / max(nearest[1], 1e-9)}
 
     def _shown(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Codes with some columns hidden, and sometimes all."""
@@ -175,7 +197,8 @@ class Features:
         kernels -= kernels.mean(dim=tuple(range(2, kernels.dim())), keepdim=True)  # brightness is in the coarse pixels
         self.kernels = kernels.to(images.device)
         found = self._of(images[:2_000])
-        self.mean, self.std = found.mean(0), found.std(0).clamp(min=1e-4)
+        self.mean = found.mean(0)
+        self.std = (found.var(0) + (_FLOOR * self.mean).square()).sqrt().clamp(min=1e-4)
 
     def __call__(self, images: Tensor) -> Tensor:
         return (self._of(images) - self.mean) / self.std
@@ -184,12 +207,12 @@ class Features:
         return torch.cat([self._part(part) for part in images.split(_PART)])
 
     def _part(self, images: Tensor) -> Tensor:
-        pooled = adaptive_avg_pool2d if self.dims == 2 else adaptive_avg_pool3d
-        convolved = conv2d if self.dims == 2 else conv3d
-        found = [pooled(images, _GRID if self.dims == 2 else 2).flatten(1)]
+        flat = self.dims == 2
+        convolved = conv2d if flat else conv3d
+        found = [(adaptive_avg_pool2d(images, 4) if flat else adaptive_avg_pool3d(images, 2)).flatten(1)]
         for _ in range(3):
             found.append(convolved(images, self.kernels, padding=1).abs().flatten(2).mean(2))
-            images = pooled(images, [max(2, side // 2) for side in images.shape[2:]])
+            images = (avg_pool2d if flat else avg_pool3d)(images, 2, ceil_mode=True)
         return torch.cat(found, 1)
 
 
