@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
+_LEVELLED = 0.5  # power of each coefficient's spread that the critic's input is divided by: 1 shows all alike
 _ALIKE = 0.7  # of the mean distance between real images: made ones closer to each other have lost modes
 _NEAR = 0.9  # of the distance to images that were not learned from: learned ones that are nearer are copied
 
@@ -73,14 +74,11 @@ class ImageGan:
     blocks: int = 1  # residual blocks at each size, of both networks
     latent: int = 64  # numbers that the maker begins at where `start` says so
     components: int = 1_024  # directions of each class's Gaussian, at most
-    penalty: float = 1.0  # on the critic's gradient at real and at made images
+    penalty: float = 0.05  # on the critic's gradient at real and at made images
     annealed: float = 0.1  # what is left of the penalty at the end
-    augment: float = 0.3  # chance of each change that the critic sees images through
-    scaled: float = 0.5
-    batch: int = 64  # images per step
+    augment: float = 0.1  # chance of each change that the critic sees images through
+    batch: int = 32  # images per step
     learning_rate: float = 1e-3  # peak of the schedule, of both networks
-    ema: float = 0.995
-    beta2: float = 0.99
     patience: int = 16  # evaluations (of 40) without a lower distance before stopping
     memorisation_gap: float = 0.5  # stop at this growth of the distance to validation over that to train images
     checkpoint_seconds: float = 30.0  # between checkpoints, where the run has a folder
@@ -102,6 +100,8 @@ class ImageGan:
             raise UsageError("image-gan: widths must be above 0")
         if not (self.penalty >= 0 and self.annealed <= 1 and 0 <= self.augment <= 1):
             raise UsageError("image-gan: penalty must be at least 0, annealed and augment shares")
+        if (self.levels or 1) > 3:
+            raise UsageError("image-gan: levels must be 1, 2 or 3: sides are multiples of 8 pixels")
         if self.start not in ("gaussian", "latent"):
             raise UsageError("image-gan: start must be 'gaussian' or 'latent'")
 
@@ -217,9 +217,9 @@ class ImageGan:
 
     def _resolved(self, longest: int) -> ImageGan:
         """These settings with what suits the size in place of None."""
-        levels = self.levels or haar_levels(longest)
-        widths = self.widths or ((32, 64) if levels == 1 else (64, 96, 128))
-        return dataclasses.replace(self, levels=levels, widths=widths)
+        suited = haar_levels(longest)
+        widths = self.widths or ((32, 64) if suited == 1 else (64, 96, 128))
+        return dataclasses.replace(self, levels=self.levels or suited, widths=widths)
 
     def _started(self, material: Material, records: ImageRecords, seed: Seed) -> Players:
         """Both networks before training."""
@@ -233,7 +233,7 @@ class ImageGan:
         scale = (coefficients - coefficients.mean(0)).square().mean(dim=axes).sqrt().clamp(min=1e-3)
         players.maker.scale.copy_(scale.view_as(players.maker.scale))
         overall = scale.square().mean().sqrt()
-        players.critic.scale.copy_((overall * (scale / overall) ** self.scaled).view_as(players.critic.scale))
+        players.critic.scale.copy_((overall * (scale / overall) ** _LEVELLED).view_as(players.critic.scale))
         return players
 
     def _players(
@@ -311,8 +311,8 @@ class ImageGan:
             batch=self.batch,
             learning_rate=self.learning_rate,
             weight_decay=0.0,
-            betas=(0.0, self.beta2),
-            ema=self.ema,
+            betas=(0.0, 0.99),
+            ema=0.995,
             patience=self.patience,
             memorisation_gap=self.memorisation_gap,
             checkpoint_seconds=self.checkpoint_seconds,

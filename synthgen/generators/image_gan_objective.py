@@ -132,7 +132,8 @@ def relativistic(critic: nn.Module, real: Tensor, made: Tensor, codes: Tensor, *
     """The critic's loss; by the made images its gradient is turned into that of the maker's loss.
 
     With margin m = critic(real) - critic(made) the critic minimises softplus(-m), the maker softplus(m): their
-    gradients by the made images are s(-m) g and -s(m) g for the same g, and s(m) / s(-m) = exp(m). `push` is a factor of the maker's alone.
+    gradients by the made images are s(-m) g and -s(m) g for the same g, and s(m) / s(-m) = exp(m).
+    `push` is a factor of the maker's alone.
 
     Shape: real, made (batch, channels, ...), codes (batch, columns) -> scalar.
     """

@@ -1,17 +1,30 @@
 """The image GAN: losses against closed forms, changes, conditions, same bytes, and what no Gaussian can make."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from synthgen.errors import DataError, Interrupted, UsageError
+from synthgen.errors import DataError, Interrupted, SynthgenError, UsageError
 from synthgen.generators.anchor import GaussianAnchor
+from synthgen.generators.image_fitting import Material
 from synthgen.generators.image_gan import ImageGan
 from synthgen.generators.image_gan_networks import ImageCritic, drawn
-from synthgen.generators.image_gan_objective import Features, Law, augmented, penalty, relativistic
+from synthgen.generators.image_gan_objective import (
+    Features,
+    ImageGanObjective,
+    Law,
+    augmented,
+    penalty,
+    relativistic,
+)
 from synthgen.generators.image_pca import ImagePca
+from synthgen.generators.image_records import ImageColumn, ImageRecords
+from synthgen.generators.training import Training
 from synthgen.images import ImageData
 from synthgen.phantom import phantom
 from synthgen.protocols import Generator, Run
@@ -119,6 +132,71 @@ def test_the_critic_is_told_what_an_image_goes_by():
     codes = torch.tensor([[0, 0], [1, 0], [2, 0], [2, 1]])
     scores = critic(images[:1].expand(4, -1, -1, -1), codes)
     assert len(scores.unique()) == 4
+
+
+class Source(nn.Module):
+    """A maker that gives images that were made before."""
+
+    noise_shape = (2,)
+
+    def __init__(self, images: torch.Tensor) -> None:
+        super().__init__()
+        self.images = images
+
+    def forward(self, noise: torch.Tensor, classes: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        return self.images[: len(noise)]
+
+
+@pytest.fixture
+def objective() -> ImageGanObjective:
+    images, held = torch.randn(240, 1, 8, 8, generator=Seed(9).torch()).clamp(-1, 1), torch.arange(240) < 60
+    classes, codes = torch.zeros(240, dtype=torch.int64), torch.ones(240, 1, dtype=torch.int64)
+    return ImageGanObjective(images, classes, codes, held, Seed(10), penalty=2.0, annealed=0.1, augment=0.5)
+
+
+def test_copies_and_lost_modes_raise_an_alarm(objective):
+    honest = objective.alarms(Source(torch.randn(60, 1, 8, 8, generator=Seed(11).torch()).clamp(-1, 1)))
+    assert honest["diversity"] == pytest.approx(1, abs=0.05)
+    assert honest["nearness"] == pytest.approx(1, abs=0.05)
+    assert objective.alarms(Source(objective.images[objective.slices[1]]))["nearness"] < 0.1
+    assert objective.alarms(Source(objective.images[:1].expand(60, -1, -1, -1)))["diversity"] < 0.1
+    validation, train = objective.evaluate(SimpleNamespace(maker=Source(objective.images[objective.slices[1]])))
+    assert (float(train), float(validation) > 1) == (pytest.approx(0, abs=1e-6), True)
+
+
+def test_warnings_are_words():
+    fine = {"diversity": 1.0, "nearness": 1.0}
+    outcome = Training(10, 10, 0, 1.0, 1.0, 1.0, 0.5, False, (), ())
+    assert "nothing was learned" in ImageGan()._warnings(outcome, fine)[0]
+    learned = dataclasses.replace(outcome, best_step=5)
+    assert ImageGan()._warnings(learned, fine) == []
+    assert "mode collapse" in ImageGan()._warnings(learned, {**fine, "diversity": 0.3})[0]
+    assert "memorisation" in ImageGan()._warnings(learned, {**fine, "nearness": 0.5})[0]
+
+
+def test_the_critic_learns_alone_at_first_and_the_penalty_goes_down(objective):
+    generator = ImageGan(widths=(8, 16))._resolved(8)
+    records = ImageRecords(None, (ImageColumn("side", ("left", "right"), ()),), ((),))
+    material = Material(
+        objective.images, np.zeros(240, dtype=int), np.ones((240, 1), dtype=int), torch.arange(240) < 60
+    )
+    players = generator._started(material, records, Seed(12))
+    moved = {}
+    for share in (0.0, 0.5, 1.0):
+        objective.schedule(share)
+        players.zero_grad()
+        objective(players, torch.arange(16), Seed(13).torch()).backward()
+        for name in ("maker", "critic"):
+            slopes = [p.grad.abs().sum() for p in getattr(players, name).parameters() if p.grad is not None]
+            moved[name, share] = bool(torch.stack(slopes).sum() > 0)
+    assert moved == {(n, share): n == "critic" or share > 0 for n in ("maker", "critic") for share in (0.0, 0.5, 1.0)}
+    assert objective.penalty == pytest.approx(0.2)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_divergence_is_an_error():
+    with pytest.raises(SynthgenError, match="diverged"):
+        ImageGan(max_steps=40, learning_rate=1e20, **QUICK).fit(phantom(60, seed=1), seed=1)
 
 
 def corners(n=600):
