@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import numpy as np
 import torch
 
 from synthgen.errors import DataError, UsageError
@@ -24,12 +23,13 @@ from synthgen.generators.conditions import Balance
 from synthgen.generators.flow import FlowNetwork, FlowObjective, heun
 from synthgen.generators.haar import haar, inverse_haar
 from synthgen.generators.image_codec import ImageCodec
+from synthgen.generators.image_fitting import Material, haar_levels, image_model, images_of, network_tensors
 from synthgen.generators.image_records import ImageRecords, require_enough
 from synthgen.generators.independent import fitted, positive
 from synthgen.generators.training_plot import plot_training
-from synthgen.images import ArrayPixels, ImageData
+from synthgen.images import ImageData
 from synthgen.interrupts import keeping_the_best
-from synthgen.protocols import Progress, Run
+from synthgen.protocols import Run
 from synthgen.rng import Seed
 
 if TYPE_CHECKING:
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
-
-_SMALL = 40  # pixels of the longer side up to which one level of Haar coefficients is enough
-_SAMPLED = 250  # images in one pass
-_VALIDATION = 500  # images at most that decide when to stop
 
 
 @dataclass
@@ -108,18 +104,15 @@ class ImageDiffusion:
         settings = self._resolved(max(codec.shape))
         records = ImageRecords.fit(train, condition_on=self.condition_on, seed=seed)
         device = tabular.device_of(self.device, self.name)
-        images = haar(codec.tensor(train, run), settings.levels or 1)
-        classes = records.of(train.records.table)
-        chosen = ~tabular.validation_rows(train.records, seed.child("validation"), most=_VALIDATION)
-        held = torch.from_numpy(~chosen)
-        anchor = GaussianAnchor.fit(
-            images[~held], classes[chosen], count=len(records.classes), components=self.components
-        )
+        material = Material.of(train, codec, records, seed=seed, run=run)
+        images, held = haar(material.pixels, settings.levels or 1), material.held
+        chosen = material.classes[~held.numpy()]
+        anchor = GaussianAnchor.fit(images[~held], chosen, count=len(records.classes), components=self.components)
         sizes = tuple(column.size for column in records.columns)
         network = settings._network(anchor, images, sizes, seed.child("network")).to(device)
         axes = tuple(range(2, images.dim()))
         network.power.copy_(images[~held].square().mean(dim=(0, *axes)).view_as(network.power))
-        known, codes = (torch.from_numpy(a).to(device) for a in (classes, records.codes(train.records.table)))
+        known, codes = (torch.from_numpy(array).to(device) for array in (material.classes, material.codes))
         objective = FlowObjective(images.to(device), known, codes, held.to(device), seed.child("evaluation"))
         fingerprint = train.fingerprint()
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
@@ -145,18 +138,17 @@ class ImageDiffusion:
         training.require_learned(outcome)
         facts = {**outcome.to_json(), "levels": settings.levels, "widths": list(settings.widths or ())}
         facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
-        base = Model(
-            generator=self.name,
+        self.model = image_model(
+            self.name,
+            train,
+            codec,
+            records,
+            network,
             settings=own,
-            schema=train.records.schema.synthetic(),
-            backend=train.records.backend,
+            facts=facts,
             seed=seed,
             fingerprint=fingerprint,
-            codec={"image": codec.to_json()},
-            facts=facts,
-            tensors={f"network.{name}": value.cpu().numpy() for name, value in network.state_dict().items()},
         )
-        self.model = records.model(base)
         return self
 
     def sample(
@@ -180,18 +172,15 @@ class ImageDiffusion:
         network, levels = self._restored(model, codec, records)
         table = records.draw(n, codec.constants, seed=root, where=where, given=given, balance=balance)
         device = network.power.device
-        classes, codes = (torch.from_numpy(a).to(device) for a in (records.of(table.table), records.codes(table.table)))
-        images: list[np.ndarray] = []
         shape = haar(torch.empty(1, codec.channels, *codec.shape), levels).shape[1:]
-        with training.threads(self.threads), torch.inference_mode():
-            for i, part in enumerate(torch.arange(n, device=device).split(_SAMPLED)):
-                generator = root.child("noise", str(i)).torch(device.type)
-                noise = torch.randn(len(part), *shape, generator=generator, device=device)
-                flow = functools.partial(network.flow, classes=classes[part], codes=codes[part], guidance=self.guidance)
-                made = inverse_haar(heun(flow, noise, steps=self.sampling_steps), levels)
-                images += codec.decode(made)
-                run.progress(Progress("sampling", len(images), n))
-        return ImageData(table, ArrayPixels(images), np.arange(n))
+
+        def make(classes: torch.Tensor, codes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            noise = torch.randn(len(classes), *shape, generator=generator, device=device)
+            flow = functools.partial(network.flow, classes=classes, codes=codes, guidance=self.guidance)
+            return inverse_haar(heun(flow, noise, steps=self.sampling_steps), levels)
+
+        with training.threads(self.threads):
+            return images_of(table, codec, records, make, device=device, seed=root, run=run)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -226,10 +215,9 @@ class ImageDiffusion:
 
     def _resolved(self, longest: int) -> ImageDiffusion:
         """These settings with what suits the size in place of None."""
-        small = longest <= _SMALL
-        return dataclasses.replace(
-            self, levels=self.levels or (1 if small else 2), widths=self.widths or ((32, 64) if small else (64, 96))
-        )
+        suited = haar_levels(longest)
+        widths = self.widths or ((32, 64) if suited == 1 else (64, 96))
+        return dataclasses.replace(self, levels=self.levels or suited, widths=widths)
 
     def _network(self, anchor: GaussianAnchor, images: torch.Tensor, sizes: tuple[int, ...], seed: Seed) -> FlowNetwork:
         """Shape: images (images, channels, ...), Haar coefficients."""
@@ -244,9 +232,7 @@ class ImageDiffusion:
         """
         levels = int(model.facts["levels"])
         settings = dataclasses.replace(self, levels=levels, widths=tuple(model.facts["widths"]))
-        tensors = {
-            name.removeprefix("network."): value for name, value in model.tensors.items() if name.startswith("network.")
-        }
+        tensors = network_tensors(model)
         try:
             anchor = GaussianAnchor.like(tensors, "anchor.")
             empty = haar(torch.empty(1, codec.channels, *codec.shape), levels)
