@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
-_LEVELLED = 0.5  # power of each coefficient's spread that the critic's input is divided by: 1 shows all alike
 _ALIKE = 0.7  # of the mean distance between real images: made ones closer to each other have lost modes
 _NEAR = 0.9  # of the distance to images that were not learned from: learned ones that are nearer are copied
 
@@ -74,13 +73,13 @@ class ImageGan:
     blocks: int = 1  # residual blocks at each size, of both networks
     latent: int = 64  # numbers that the maker begins at where `start` says so
     components: int = 1_024  # directions of each class's Gaussian, at most
-    penalty: float = 0.05  # on the critic's gradient at real and at made images
+    penalty: float = 0.3  # on the critic's gradient at real and at made images
     annealed: float = 0.1  # what is left of the penalty at the end
     augment: float = 0.1  # chance of each change that the critic sees images through
     batch: int = 32  # images per step
-    learning_rate: float = 1e-3  # peak of the schedule, of both networks
+    learning_rate: float = 2e-3  # peak of the schedule, of both networks
     patience: int = 16  # evaluations (of 40) without a lower distance before stopping
-    memorisation_gap: float = 0.5  # stop at this growth of the distance to validation over that to train images
+    memorisation_gap: float = 1.0  # stop at this growth of the distance to validation over that to train images
     checkpoint_seconds: float = 30.0  # between checkpoints, where the run has a folder
     threads: int | None = None  # torch threads; None: as torch is set
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is one
@@ -232,8 +231,7 @@ class ImageGan:
         axes = (0, *range(2, coefficients.dim()))
         scale = (coefficients - coefficients.mean(0)).square().mean(dim=axes).sqrt().clamp(min=1e-3)
         players.maker.scale.copy_(scale.view_as(players.maker.scale))
-        overall = scale.square().mean().sqrt()
-        players.critic.scale.copy_((overall * (scale / overall) ** _LEVELLED).view_as(players.critic.scale))
+        players.critic.scale.fill_(float(scale.square().mean().sqrt()))  # one for all: details are not blown up
         return players
 
     def _players(
@@ -312,7 +310,7 @@ class ImageGan:
             learning_rate=self.learning_rate,
             weight_decay=0.0,
             betas=(0.0, 0.99),
-            ema=0.995,
+            ema=0.998,
             patience=self.patience,
             memorisation_gap=self.memorisation_gap,
             checkpoint_seconds=self.checkpoint_seconds,

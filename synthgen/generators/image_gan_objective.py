@@ -35,7 +35,6 @@ from synthgen.rng import Seed
 
 _PENALISED = 0.25  # share of the batch whose gradients are penalised
 _SHIFT, _BRIGHTER, _CONTRAST, _CUT = 0.125, 0.2, 0.3, 0.3  # of a side; of the range from -1 to 1; of one; of a side
-_ALONE = 0.05  # share of the steps in which the critic learns and the maker waits: its word is worth nothing yet
 _FILTERS = 16  # of the features
 _FLOOR = 0.1  # of a feature's mean: what varies less than this is not looked at more closely
 _PART = 250  # images in one pass
@@ -62,7 +61,7 @@ class ImageGanObjective:
         """
         self.images, self.classes, self.codes, self.seed = images, classes, codes, seed
         self.first_penalty, self.annealed, self.augment = penalty, annealed, augment
-        self.share, self.penalty = 0.0, penalty
+        self.penalty = penalty
         self.train = (~held).nonzero()[:, 0]
         pick = torch.randperm(len(self.train), generator=seed.child("rows").torch())[: int(held.sum())]
         self.slices = (held.nonzero()[:, 0], self.train[pick.to(self.train.device)])
@@ -71,7 +70,7 @@ class ImageGanObjective:
 
     def schedule(self, share: float) -> None:
         """Lower the penalty, evenly on a logarithmic scale, as this share of the steps is behind."""
-        self.share, self.penalty = share, self.first_penalty * self.annealed**share
+        self.penalty = self.first_penalty * self.annealed**share
 
     def __call__(self, players: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
         """One step's loss of both players; the gradient of each reaches its own weights only."""
@@ -84,8 +83,7 @@ class ImageGanObjective:
         seen = augmented(made, generator, self.augment)
         count = max(1, round(len(rows) * _PENALISED))
         slopes = penalty(critic, torch.cat([seen_real[:count], seen[:count].detach()]), codes[:count].repeat(2, 1))
-        push = 0.0 if self.share < _ALONE else 1.0
-        value: Tensor = relativistic(critic, seen_real, seen, codes, push=push) + self.penalty / 2 * slopes / count
+        value: Tensor = relativistic(critic, seen_real, seen, codes) + self.penalty / 2 * slopes / count
         return value
 
     def evaluate(self, players: nn.Module) -> tuple[Tensor, Tensor]:
@@ -128,19 +126,18 @@ class ImageGanObjective:
         return codes.masked_fill(chance[:, :1] | chance[:, 1:], 0)
 
 
-def relativistic(critic: nn.Module, real: Tensor, made: Tensor, codes: Tensor, *, push: float = 1.0) -> Tensor:
+def relativistic(critic: nn.Module, real: Tensor, made: Tensor, codes: Tensor) -> Tensor:
     """The critic's loss; by the made images its gradient is turned into that of the maker's loss.
 
     With margin m = critic(real) - critic(made) the critic minimises softplus(-m), the maker softplus(m): their
     gradients by the made images are s(-m) g and -s(m) g for the same g, and s(m) / s(-m) = exp(m).
-    `push` is a factor of the maker's alone.
 
     Shape: real, made (batch, channels, ...), codes (batch, columns) -> scalar.
     """
     margins: list[Tensor] = []
     through = made.view_as(made)
     if through.requires_grad:
-        through.register_hook(lambda slope: -push * slope * _as(margins[0].clamp(-30, 30).exp(), slope))
+        through.register_hook(lambda slope: -slope * _as(margins[0].clamp(-30, 30).exp(), slope))
     scores = critic(torch.cat([real, through]), codes.repeat(2, 1))
     margin = scores[: len(real)] - scores[len(real) :]
     margins.append(margin.detach())
