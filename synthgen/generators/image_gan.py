@@ -73,11 +73,11 @@ class ImageGan:
     blocks: int = 1  # residual blocks at each size, of both networks
     latent: int = 64  # numbers that the maker begins at where `start` says so
     components: int = 1_024  # directions of each class's Gaussian, at most
-    penalty: float = 0.3  # on the critic's gradient at real and at made images
+    penalty: float | None = None  # on the critic's gradient; None: .23 at 32 pixels, 2 at 64, 150 at 256
     annealed: float = 0.1  # what is left of the penalty at the end
     augment: float = 0.1  # chance of each change that the critic sees images through
     batch: int = 32  # images per step
-    learning_rate: float = 2e-3  # peak of the schedule, of both networks
+    learning_rate: float = 1e-3  # peak of the schedule, of both networks
     patience: int = 16  # evaluations (of 40) without a lower distance before stopping
     memorisation_gap: float = 1.0  # stop at this growth of the distance to validation over that to train images
     checkpoint_seconds: float = 30.0  # between checkpoints, where the run has a folder
@@ -97,7 +97,7 @@ class ImageGan:
                 setattr(self, name, tuple(getattr(self, name)))
         if self.widths is not None and not (self.widths and all(width > 0 for width in self.widths)):
             raise UsageError("image-gan: widths must be above 0")
-        if not (self.penalty >= 0 and self.annealed <= 1 and 0 <= self.augment <= 1):
+        if not ((self.penalty or 0.0) >= 0 and self.annealed <= 1 and 0 <= self.augment <= 1):
             raise UsageError("image-gan: penalty must be at least 0, annealed and augment shares")
         if (self.levels or 1) > 3:
             raise UsageError("image-gan: levels must be 1, 2 or 3: sides are multiples of 8 pixels")
@@ -218,7 +218,9 @@ class ImageGan:
         """These settings with what suits the size in place of None."""
         suited = haar_levels(longest)
         widths = self.widths or ((32, 64) if suited == 1 else (64, 96, 128))
-        return dataclasses.replace(self, levels=self.levels or suited, widths=widths)
+        usual = max(0.1, 2 * (longest / 64) ** 3.1)  # through the values of R3GAN at 64 and at 256 pixels
+        penalty = usual if self.penalty is None else self.penalty
+        return dataclasses.replace(self, levels=self.levels or suited, widths=widths, penalty=penalty)
 
     def _started(self, material: Material, records: ImageRecords, seed: Seed) -> Players:
         """Both networks before training."""
@@ -231,7 +233,7 @@ class ImageGan:
         axes = (0, *range(2, coefficients.dim()))
         scale = (coefficients - coefficients.mean(0)).square().mean(dim=axes).sqrt().clamp(min=1e-3)
         players.maker.scale.copy_(scale.view_as(players.maker.scale))
-        players.critic.scale.fill_(float(scale.square().mean().sqrt()))  # one for all: details are not blown up
+        players.critic.scale.fill_(float(scale.square().mean().sqrt()))  # one for all: levelled details swing more
         return players
 
     def _players(
@@ -255,7 +257,7 @@ class ImageGan:
             codes,
             material.held.to(device),
             seed.child("evaluation"),
-            penalty=self.penalty,
+            penalty=self.penalty or 0.0,
             annealed=self.annealed,
             augment=self.augment,
         )

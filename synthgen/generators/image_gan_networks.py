@@ -25,7 +25,7 @@ from synthgen.generators.haar import haar, inverse_haar
 from synthgen.rng import Seed
 
 _SLOPE = 0.2  # of the leaky rectifiers
-_GENTLE = 0.5  # of what is added to a Gaussian draw: the critic knows little at first
+_GENTLE = 0.25  # of what is added to a Gaussian draw: the critic knows little at first
 _QUIET = 0.2  # of the critic's first opinion
 
 

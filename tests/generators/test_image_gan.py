@@ -203,17 +203,17 @@ def test_divergence_is_an_error():
 def corners(n=600):
     """A bright square in one of the four corners: no Gaussian has such images."""
     rng = np.random.default_rng(0)
-    images = rng.normal(20, 5, (n, 16, 16))
+    images = rng.normal(20, 5, (n, 8, 8))
     for i, corner in enumerate(rng.integers(0, 4, n)):
-        row, column = 8 * (corner // 2), 8 * (corner % 2)
-        images[i, row : row + 8, column : column + 8] += 200
+        row, column = 4 * (corner // 2), 4 * (corner % 2)
+        images[i, row : row + 4, column : column + 4] += 200
     return ImageData.of_arrays(images.clip(0, 255).astype("uint8"), {"patient": [str(i) for i in range(n)]})
 
 
 def bright_corners(images):
     """Which corners are bright and whether the others are dark. Shape: -> (images, 4) boolean, (images,) boolean."""
     pixels = np.stack([images.read(i) for i in range(len(images))]).astype(float)
-    means = pixels.reshape(-1, 2, 8, 2, 8).mean(axis=(2, 4)).reshape(-1, 4)
+    means = pixels.reshape(-1, 2, 4, 2, 4).mean(axis=(2, 4)).reshape(-1, 4)
     bright = means > 140
     return bright, (bright.sum(1) == 1) & ((means < 90).sum(1) == 3)
 
@@ -221,7 +221,7 @@ def bright_corners(images):
 def test_it_learns_what_no_gaussian_can():
     train = corners()
     assert bright_corners(train)[1].all()
-    made = ImageGan(max_steps=400, batch=32, **QUICK).fit(train, seed=1).sample(200, seed=2)
+    made = ImageGan(max_steps=500, **{**QUICK, "size": 8}).fit(train, seed=1).sample(200, seed=2)
     baseline = ImagePca().fit(train, seed=1).sample(200, seed=2)
     bright, single = bright_corners(made)
     assert bright_corners(baseline)[1].mean() < 0.4
@@ -233,26 +233,26 @@ def brightness(n=600):
     """A number and a level that show: the brightness of the image, and of its left half."""
     rng = np.random.default_rng(0)
     side, age = rng.choice(["left", "right"], n), rng.integers(20, 90, n)
-    images = rng.normal(20, 5, (n, 16, 16)) + age[:, None, None]
-    images[side == "left", :, :8] += 120
-    images[side == "right", :, 8:] += 120
+    images = rng.normal(20, 5, (n, 8, 8)) + age[:, None, None]
+    images[side == "left", :, :4] += 120
+    images[side == "right", :, 4:] += 120
     records = {"patient": [str(i) for i in range(n)], "side": side, "age_years": age}
     return ImageData.of_arrays(images.clip(0, 255).astype("uint8"), records)
 
 
-@pytest.mark.parametrize("start", ["gaussian", "latent"])
-def test_images_go_by_several_columns_and_bands_of_numbers(start):
-    settings = {"max_steps": 300, "batch": 32, "condition_on": ("side", "age_years"), "start": start}
-    generator = ImageGan(**settings, **QUICK).fit(brightness(), seed=1)
+@pytest.mark.parametrize(("start", "steps"), [("gaussian", 50), ("latent", 300)])
+def test_images_go_by_several_columns_and_bands_of_numbers(start, steps):
+    settings = {"max_steps": steps, "condition_on": ("side", "age_years"), "start": start}
+    generator = ImageGan(**settings, **{**QUICK, "size": 8}).fit(brightness(), seed=1)
     made = {}
     for side in ("left", "right"):
         for age in (25, 85):
             images = generator.sample(20, seed=2, where={"side": side, "age_years": age})
             made[side, age] = np.stack([images.read(i) for i in range(20)]).astype(float)
     for age in (25, 85):
-        assert made["left", age][:, :, :8].mean() > made["left", age][:, :, 8:].mean() + 80
-        assert made["right", age][:, :, 8:].mean() > made["right", age][:, :, :8].mean() + 80
-    for side, dark in (("left", np.s_[:, :, 8:]), ("right", np.s_[:, :, :8])):
+        assert made["left", age][:, :, :4].mean() > made["left", age][:, :, 4:].mean() + 80
+        assert made["right", age][:, :, 4:].mean() > made["right", age][:, :, :4].mean() + 80
+    for side, dark in (("left", np.s_[:, :, 4:]), ("right", np.s_[:, :, :4])):
         assert made[side, 85][dark].mean() > made[side, 25][dark].mean() + 25
 
 
@@ -293,9 +293,23 @@ def test_volumes_and_colours():
         assert (made.read(0).shape, made.read(0).dtype) == ((16, 24, 3), np.dtype("uint8"))
 
 
+def test_the_penalty_of_each_size_is_that_of_the_paper():
+    found = [ImageGan()._resolved(side).penalty for side in (32, 64, 256)]
+    assert found == pytest.approx([0.23, 2, 147], rel=0.02)
+    assert ImageGan(penalty=0.0)._resolved(64).penalty == 0
+
+
 @pytest.mark.parametrize(
     "settings",
-    [{"widths": ()}, {"widths": (0,)}, {"penalty": -1.0}, {"augment": 1.5}, {"annealed": 0.0}, {"max_seconds": 0}],
+    [
+        {"widths": ()},
+        {"widths": (0,)},
+        {"penalty": -1.0},
+        {"augment": 1.5},
+        {"annealed": 0.0},
+        {"max_seconds": 0},
+        {"levels": 4},
+    ],
 )
 def test_settings_are_checked(settings):
     with pytest.raises(UsageError):
