@@ -22,6 +22,7 @@ FAST = {
     "diffusion": {"max_steps": 30},
     "gan": {"max_steps": 20},
     "image-diffusion": {"size": 16, "widths": (16, 32), "max_steps": 10},
+    "image-gan": {"size": 16, "widths": (16, 32), "max_steps": 10},
     "image-pca": {"size": 32},
     "sdv-ctgan": {"epochs": 1, "max_tries": 1},
     "sdv-tvae": {"epochs": 1, "max_tries": 1},

@@ -25,15 +25,16 @@ from synthgen.generators.checkpoint import Model, load_model, save_model
 from synthgen.generators.conditions import Balance
 from synthgen.generators.flow import FlowNetwork, FlowObjective, heun
 from synthgen.generators.haar import haar, inverse_haar
+from synthgen.generators.image_fitting import VALIDATION, image_model, images_of, network_tensors, together
 from synthgen.generators.image_presets import multiple, preset
 from synthgen.generators.image_records import ImageRecords, require_enough
 from synthgen.generators.independent import fitted, positive
 from synthgen.generators.passes import Passes
 from synthgen.generators.training_plot import plot_training
 from synthgen.image_codec import ImageCodec
-from synthgen.images import ArrayPixels, ImageData
+from synthgen.images import ImageData
 from synthgen.interrupts import keeping_the_best
-from synthgen.protocols import Progress, Run
+from synthgen.protocols import Run
 from synthgen.rng import Seed
 
 if TYPE_CHECKING:
@@ -43,10 +44,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SAMPLED = 2**18, 250  # pixels, and images, of one pass at most
 _SHEET_STEPS = 8  # of Heun's method, for images to look at while it trains
 _FEW = 2_000  # images below which they are changed while it trains, unless settings say otherwise
-_VALIDATION = 500  # images at most that decide when to stop
 
 
 @dataclass
@@ -146,18 +145,17 @@ class ImageDiffusion:
         training.require_learned(outcome)
         facts = {**outcome.to_json(), **built, "batch": settings.batch, "augmentation": settings.augmentation}
         facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
-        base = Model(
-            generator=self.name,
+        self.model = image_model(
+            self.name,
+            train,
+            codec,
+            records,
+            network,
             settings=own,
-            schema=train.records.schema.synthetic(),
-            backend=train.records.backend,
+            facts=facts,
             seed=seed,
             fingerprint=fingerprint,
-            codec={"image": codec.to_json()},
-            facts=facts,
-            tensors={f"network.{name}": value.cpu().numpy() for name, value in network.state_dict().items()},
         )
-        self.model = records.model(base)
         return self
 
     def sample(
@@ -180,21 +178,10 @@ class ImageDiffusion:
         codec, records = ImageCodec.from_json((model.codec or {})["image"]), ImageRecords.of_model(model)
         network, levels = self._restored(model, codec, records)
         table = records.draw(n, codec.constants, seed=root, where=where, given=given, balance=balance)
-        device = network.power.device
-        classes, codes = (torch.from_numpy(a).to(device) for a in (records.of(table.table), records.codes(table.table)))
-        images: list[np.ndarray] = []
-        together, shape = _together(codec), _coefficients(codec, levels)
-        passes = Passes(most=together)
-        with training.threads(self.threads), torch.inference_mode():
-            for i, part in enumerate(torch.arange(n, device=device).split(together)):
-                generator = root.child("noise", str(i)).torch(device.type)
-                noise = torch.randn(len(part), *shape, generator=generator, device=device)
-                draw = functools.partial(
-                    self._drawn, network, levels, self.sampling_steps, noise, classes[part], codes[part]
-                )
-                images += codec.decode(passes(draw, torch.arange(len(part), device=device)))
-                run.progress(Progress("sampling", len(images), n))
-        return ImageData(table, ArrayPixels(images), np.arange(n))
+        device, shape = network.power.device, _coefficients(codec, levels)
+        make = functools.partial(self._drawn, network, levels, self.sampling_steps)
+        with training.threads(self.threads):
+            return images_of(table, codec, records, make, shape=shape, device=device, seed=root, run=run)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -252,7 +239,7 @@ class ImageDiffusion:
         known, codes = (
             torch.from_numpy(a) for a in (records.of(train.records.table), records.codes(train.records.table))
         )
-        held = torch.from_numpy(tabular.validation_rows(train.records, seed.child("validation"), most=_VALIDATION))
+        held = torch.from_numpy(tabular.validation_rows(train.records, seed.child("validation"), most=VALIDATION))
         rows = (~held).nonzero()[:, 0]
         anchor = self._anchor(images[rows], known[rows], levels, len(records.classes), seed.child("anchor"))
         sizes = tuple(column.size for column in records.columns)
@@ -307,17 +294,20 @@ class ImageDiffusion:
         nothing = (0,) * len(records.columns)
         codes = torch.tensor([records.classes[number] or nothing for number in classes.tolist()], dtype=torch.int64)
         noise = torch.randn(count, *_coefficients(codec, self.levels or 1), generator=seed.torch())
-        parts = (part.to(device) for part in (noise, classes, codes))
-        draw = functools.partial(self._drawn, network, self.levels or 1, _SHEET_STEPS, *parts)
-        passes = Passes(most=min(count, _together(codec)))
+        noise, classes, codes = (part.to(device) for part in (noise, classes, codes))
+        passes = Passes(most=min(count, together(codec)))
+
+        def draw(rows: Tensor) -> Tensor:
+            return self._drawn(network, self.levels or 1, _SHEET_STEPS, noise[rows], classes[rows], codes[rows])
+
         return codec.decode(passes(draw, torch.arange(count, device=device)))
 
     def _drawn(
-        self, network: FlowNetwork, levels: int, steps: int, noise: Tensor, classes: Tensor, codes: Tensor, rows: Tensor
+        self, network: FlowNetwork, levels: int, steps: int, noise: Tensor, classes: Tensor, codes: Tensor
     ) -> Tensor:
-        """Images from some rows of noise. Shape: noise (batch, channels, ...), rows (rows,) -> (rows, ...)."""
-        flow = functools.partial(network.flow, classes=classes[rows], codes=codes[rows], guidance=self.guidance)
-        return inverse_haar(heun(flow, noise[rows], steps=steps), levels)
+        """Images from noise. Shape: noise (batch, channels, ...) -> (batch, channels, ...)."""
+        flow = functools.partial(network.flow, classes=classes, codes=codes, guidance=self.guidance)
+        return inverse_haar(heun(flow, noise, steps=steps), levels)
 
     def _restored(self, model: Model, codec: ImageCodec, records: ImageRecords) -> tuple[FlowNetwork, int]:
         """The network of a model, and the levels of its Haar transform.
@@ -332,9 +322,7 @@ class ImageDiffusion:
             "blocks": int(model.facts["blocks"]),
         }
         settings = dataclasses.replace(self, **built)
-        tensors = {
-            name.removeprefix("network."): value for name, value in model.tensors.items() if name.startswith("network.")
-        }
+        tensors = network_tensors(model)
         try:
             anchor = GaussianAnchor.like(tensors, "anchor.")
             sizes = tuple(column.size for column in records.columns)
@@ -362,12 +350,6 @@ def _coefficients(codec: ImageCodec, levels: int) -> tuple[int, ...]:
     """Channels and sides of an image in Haar space."""
     channels = codec.channels * 2 ** (len(codec.shape) * levels)
     return channels, *(side // 2**levels for side in codec.shape)
-
-
-def _together(codec: ImageCodec) -> int:
-    """Images of one pass."""
-    pixels, most = _SAMPLED
-    return max(1, min(most, pixels // int(np.prod(codec.shape))))
 
 
 def _in_haar_space(images: Tensor, levels: int) -> Tensor:

@@ -104,17 +104,19 @@ def train(
     run: Run | None = None,
     identity: Mapping[str, Any] | None = None,
     on_evaluation: OnEvaluation | None = None,
+    schedule: Callable[[float], None] | None = None,
 ) -> Training:
     """Train a network in place and leave the best averaged weights in it.
 
     Args:
         network: its parameters are trained; buffers are left alone.
         loss: of a batch, given by row numbers below `rows`.
-        evaluate, on_evaluation: called without gradients on the averaged weights; the first is deterministic, the second
-            is called in the main process alone.
+        evaluate, on_evaluation: called without gradients on the averaged weights; the first is deterministic, the
+            second is called in the main process alone.
         rows, recipe, seed: how many there are; how long and how to train; of everything random.
         run: told of progress, asked to stop, and holds the checkpoint folder.
         identity: what makes this training this one (settings, train fingerprint); a checkpoint of another is refused.
+        schedule: told before each step which share of the steps is behind, for a loss that changes on the way.
 
     Raises:
         Interrupted: `run.stop()` said so and `run.on_stop` is "resume"; a checkpoint was written if there is a folder.
@@ -136,6 +138,8 @@ def train(
         if stopped := team().any(run.stop()):
             break
         plan = (state.steps, state.parts)
+        if schedule is not None:
+            schedule(state.step / state.steps)
         losses.append(_step(state, loss, batches, recipe, seed))
         state.seconds = budget.clock() - started
         if state.step % state.interval == 0 or state.step == state.steps:
