@@ -78,7 +78,7 @@ class ImageGan:
     augment: float = 0.1  # chance of each change that the critic sees images through
     batch: int = 32  # images per step
     learning_rate: float = 1e-3  # peak of the schedule, of both networks
-    patience: int = 16  # evaluations (of 40) without a lower distance before stopping
+    patience: int = 40  # evaluations (of 40) without a lower distance before stopping: it may get worse before better
     memorisation_gap: float = 1.0  # stop at this growth of the distance to validation over that to train images
     checkpoint_seconds: float = 30.0  # between checkpoints, where the run has a folder
     threads: int | None = None  # torch threads; None: as torch is set
