@@ -75,9 +75,8 @@ class Spectrum:
             control=control,
             better="lower",
             answer=f"The power of synthetic images differs from the holdout's by a factor of {10**statistic.value:.2f} "
-            f"at a frequency, that of train images by {10**control.value:.2f}; in fine detail it is {more} by "
-            "a factor of "
-            f"{10 ** abs(signed[0][0].value):.2f}.",
+            f"at a frequency, that of train images by {10**control.value:.2f}; in fine detail it is {more} by a factor "
+            f"of {10 ** abs(signed[0][0].value):.2f}.",
             details=with_real(dict(zip(names, signed, strict=True))),
             curves={
                 "synthetic": _curve(frequencies, level[2]),

@@ -28,7 +28,7 @@ CHECKS = [
     Intensities(repeats=5),
     ImageDetection(steps=3, folds=2),
     ImageClassifier(steps=3, repeats=5),
-    ImageSubgroups(repeats=5),
+    ImageSubgroups(extractor="random convolutions", repeats=5),
 ]
 SHAPES = {"colour": (20, 16, 3), "volume": (12, 16, 14), "wide": (16, 48)}
 

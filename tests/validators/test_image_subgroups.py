@@ -12,7 +12,7 @@ from synthgen.rng import Seed
 from synthgen.validators.image_subgroups import ImageSubgroups
 
 SEED = Seed(3)
-SUBGROUPS = ImageSubgroups(repeats=40)
+SUBGROUPS = ImageSubgroups(extractor="random convolutions", repeats=40)
 
 
 @pytest.fixture(scope="module")
