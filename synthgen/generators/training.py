@@ -110,8 +110,8 @@ def train(
     Args:
         network: its parameters are trained; buffers are left alone.
         loss: of a batch, given by row numbers below `rows`.
-        evaluate, on_evaluation: called without gradients on the averaged weights; the first is deterministic, the second
-            is called in the main process alone.
+        evaluate, on_evaluation: called without gradients on the averaged weights; the first is deterministic, the
+            second is called in the main process alone.
         rows, recipe, seed: how many there are; how long and how to train; of everything random.
         run: told of progress, asked to stop, and holds the checkpoint folder.
         identity: what makes this training this one (settings, train fingerprint); a checkpoint of another is refused.
