@@ -25,7 +25,7 @@ from synthgen.findings import Estimate
 from synthgen.image_features import STEPS, between, moved, trained_encoder
 from synthgen.image_io import read_images
 from synthgen.image_views import Views, thumbnails
-from synthgen.privacy.image_copies import search_in, standardised, tested, window_search
+from synthgen.privacy.image_copies import searches, tested, window_search
 from synthgen.privacy.neighbors import Neighbors
 from synthgen.rng import Seed
 from synthgen.stats import clopper_pearson, holm
@@ -78,7 +78,7 @@ class Searches:
         everybody = np.arange(len(pool))
         seen = Views(pool[:TRAIN], pool[TRAIN:], pool[:0], everybody[:TRAIN], everybody[TRAIN:])
         encoder = trained_encoder(seen, seed=Seed(0).child("encoder"), steps=STEPS)
-        self.spaces = (search_in(standardised, seen), search_in(encoder.embed, seen))
+        self.spaces = searches(encoder.embed, seen)
         self.windows = window_search(seen)
 
     def __call__(self, queries: Tensor) -> list[Neighbors]:
@@ -101,7 +101,7 @@ def some(found: list[Neighbors], rows: np.ndarray) -> list[Neighbors]:
 
 
 def is_found(found: list[Neighbors], seed: Seed) -> bool:
-    copies, parts = tested(found[:2], seed, 0.001).p_more, tested(found[2:], seed, 0.001).p_more
+    copies, parts = tested(found[:-1], seed, 0.001).p_more, tested(found[-1:], seed, 0.001).p_more
     return bool(min(holm([copies, parts])) < LEVEL)
 
 

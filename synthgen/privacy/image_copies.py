@@ -17,6 +17,7 @@ from synthgen.image_views import Views, own_views
 from synthgen.privacy.copies import CUTOFFS, DECIDING, fewest_seen, half_of_holdout, mirror_note
 from synthgen.privacy.labels import LabelTest, label_test
 from synthgen.privacy.neighbors import Neighbors, search
+from synthgen.privacy.registration import registered
 from synthgen.privacy.space import Points
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
@@ -42,9 +43,10 @@ class ImageCopies:
     """The pooled neighbour label test of images: do synthetic ones lie near train patients more often than by chance?
 
     Threat: somebody who knows a patient's image, as a person does or as a file, recognises it among the synthetic ones.
-    Train and holdout are pooled and each synthetic image is given to its nearest pooled one, in two spaces: 32 x 32
+    Train and holdout are pooled and each synthetic image is given to its nearest pooled one, in three spaces: 32 x 32
     pixels by normalised correlation, blind to brightness and contrast, and an encoder trained to find moved, turned,
     scaled and noisy images again. In both, an image is also compared mirrored, turned by right angles, and inverted.
+    In a third, it is laid over its nearest ones in the encoder, turned, scaled and moved until it fits best.
     Images are counted by where they landed, for each of seven cut-offs of the ratio of the distances to the nearest
     and to the second nearest patient; all counts are tested together.
 
@@ -72,7 +74,7 @@ class ImageCopies:
         embed, seen = encoder(evidence).embed, own_views(evidence)
 
         def spaces(sets: Views) -> list[Search]:
-            return [search_in(standardised, sets), search_in(embed, sets)]
+            return searches(embed, sets)
 
         label = "share of synthetic images that copy a train image"
         return _measured(self.name, label, evidence, spaces, _planted(seen, seed), seed=seed, alpha=self.alpha)
@@ -111,6 +113,15 @@ class ImagePatches:
         return _measured(
             self.name, label, evidence, lambda sets: [window_search(sets)], planted, seed=seed, alpha=self.alpha
         )
+
+
+def searches(embed: Callable[[Tensor], np.ndarray], seen: Views) -> list[Search]:
+    """What `images.copies` looks at: pixels, the encoder, and images laid over each other, as they are and mirrored."""
+    found = [search_in(standardised, seen), search_in(embed, seen)]
+    if seen.train.dim() == 4:
+        laid_over = registered(seen, lambda images: points(embed(images)))
+        found.append(lambda queries: _nearest_of([laid_over(queries), laid_over(queries.flip(-1))]))
+    return found
 
 
 def _measured(

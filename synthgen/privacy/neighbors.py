@@ -94,7 +94,7 @@ def search(queries: Points, train: Points, holdout: Points, patients: np.ndarray
     """
     pool = stacked(train, holdout)
     is_train = np.arange(len(pool)) < len(train)
-    order = _tie_order(pool, is_train, patients)
+    order = tie_order(pool, is_train, patients)
     pool, owners = pool.take(order), patients[order]
     if len(np.unique(patients)) == len(patients):
         index, distance = nearest(queries, pool, 2)
@@ -174,7 +174,7 @@ def _neighbors(sets: Sets) -> Neighbors:
     return search(queries, sets.train, sets.holdout, patients)
 
 
-def _tie_order(pool: Points, is_train: np.ndarray, patients: np.ndarray) -> np.ndarray:
+def tie_order(pool: Points, is_train: np.ndarray, patients: np.ndarray) -> np.ndarray:
     """A random order of the pool rows that depends on their contents alone, not on the order of the files.
 
     Rows are first sorted by contents; equal rows by label and by what else their patient has, so that equal files in
