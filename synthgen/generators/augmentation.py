@@ -6,7 +6,7 @@ gives unchanged images where it is told of no change, so that the changes do not
 On 300 images of PneumoniaMNIST at 32 px, 130 steps and one seed, the Frechet distance of 200 samples to the holdout is
 2.60 without and 1.38 with changes. The gap between validation and train loss had not begun to grow in either (-.009),
 and the mean distance to the nearest train image was above the holdout's (5.46) in both: 5.65 and 5.61. So changes help
-few images; that they prevent learning by heart in longer trainings is not shown, and on thousands they are not measured.
+few images; that they prevent learning by heart in longer trainings is not shown; on thousands they are not measured.
 
 Source: Karras et al. 2020 (arXiv:2006.06676), section 2.2, on leaking; Karras et al. 2022 (arXiv:2206.00364), appendix
 F.2, on telling the network.

@@ -1,8 +1,8 @@
-"""Which network suits images of a size, so many of them, and a device? Measured on a CPU; on a GPU the field's sizes.
+"""Which network suits images of a size, so many of them, and a device? Only that for 40 pixels is measured.
 
 A level of the Haar transform leaves a quarter of the places (an eighth of a volume's), which is what makes a CPU fast
 enough; a GPU rather has more channels. Few images get a smaller network and smaller batches: a large one learns them
-by heart.
+by heart. Two levels at 32 pixels, a grid of 8 x 8, learned nothing in 550 steps where one level learned well.
 """
 
 from __future__ import annotations
