@@ -1,4 +1,4 @@
-"""Which real image does a synthetic one match once it is laid over it? Turned, scaled and moved a little at a time."""
+"""Which real image does a synthetic one match best once it is laid over it? Turned, moved and scaled until it fits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, normalize, pad, unfold
+from torch.nn.functional import avg_pool2d, normalize, pad
 
 from synthgen.image_features import moved
 from synthgen.image_views import Views
@@ -15,18 +15,17 @@ from synthgen.privacy.neighbors import Neighbors, nearest, tie_order
 from synthgen.privacy.space import Points, stacked
 
 _CANDIDATES = 8  # of each image, nearest in the space of the encoder
-_TURNS = (-8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0)  # degrees
-_SCALES = (0.92, 0.96, 1.0, 1.04, 1.08)
-_MARGIN = 4  # pixels of a 32 x 32 thumbnail by which an image may be moved
-_TOGETHER = 32  # images at a time: each takes the windows of its candidates, about 2 MB
+_STEPS, _RATE = 40, 0.1  # of Adam
+_DEGREES, _SHIFT, _GROWTH = 10.0, 0.2, 0.1  # what 1 means: degrees, share of half a side, logarithm of a factor
+_MARGIN = 3  # pixels of a 32 x 32 thumbnail that are left out at each edge, where a moved image shows nothing
+_TOGETHER = 64  # images at a time
 
 
 def registered(seen: Views, place: Callable[[Tensor], Points]) -> Callable[[Tensor], Neighbors]:
-    """A search that lays each image over those that it is near, and takes the best place.
+    """A search that lays each image over those that it is near, and looks how well it fits.
 
-    The middle of an image, turned and scaled in steps, is compared by normalised correlation with all places in each of
-    its candidates. Candidates and places are found without regard to who is in train. Images without contrast in the
-    middle match nobody.
+    An image is turned, moved and scaled by gradient ascent on its normalised correlation with each candidate.
+    Candidates are found without regard to who is in train. What has no contrast matches nobody.
 
     Args:
         seen: two-dimensional thumbnails.
@@ -34,6 +33,8 @@ def registered(seen: Views, place: Callable[[Tensor], Points]) -> Callable[[Tens
 
     Returns:
         From images to what `search` gives.
+
+    Source: Evangelidis and Psarakis 2008, doi:10.1109/TPAMI.2008.113, for the criterion.
     """
     pool = stacked(place(seen.train), place(seen.holdout))
     is_train = np.arange(len(pool)) < len(seen.train)
@@ -57,29 +58,27 @@ def registered(seen: Views, place: Callable[[Tensor], Points]) -> Callable[[Tens
 def _distances(queries: Tensor, candidates: Tensor) -> np.ndarray:
     """Shape: queries (images, 1, side, side), candidates (images, k, 1, side, side) -> (images, k)."""
     count, k = candidates.shape[:2]
-    queries, candidates = _smooth(queries), _smooth(candidates.flatten(0, 1))
-    middles = torch.stack([_middle(queries, turn, scale) for turn in _TURNS for scale in _SCALES], dim=1)
-    side = queries.shape[-1] - 2 * _MARGIN
-    windows = unfold(candidates, side).transpose(1, 2)  # (images * k, places, pixels)
-    windows = _standardised(windows).reshape(count, -1, side * side)
-    likeness = windows @ _standardised(middles).transpose(1, 2)  # (images, k * places, versions)
-    best = likeness.view(count, k, -1).amax(dim=2).clamp(max=1)
-    distances: np.ndarray = (2 - 2 * best).sqrt().double().numpy()
+    laid, under = _smooth(queries).repeat_interleave(k, dim=0), _standardised(_smooth(candidates.flatten(0, 1)))
+    way = torch.zeros(count * k, 4, requires_grad=True)
+    optimizer = torch.optim.Adam([way], lr=_RATE)
+    best = torch.full((count * k,), -1.0)
+    for _ in range(_STEPS):
+        there = moved(laid, way[:, 0] * _DEGREES, way[:, 1:3] * _SHIFT, torch.exp(way[:, 3] * _GROWTH))
+        likeness = (_standardised(there) * under).sum(1)
+        best = torch.maximum(best, likeness.detach())
+        optimizer.zero_grad()
+        (-likeness.sum()).backward()
+        optimizer.step()
+    distances: np.ndarray = (2 - 2 * best.clamp(max=1)).sqrt().double().view(count, k).numpy()
     return distances
 
 
-def _middle(images: Tensor, turn: float, scale: float) -> Tensor:
-    """Shape: -> (images, pixels)."""
-    n = len(images)
-    changed = moved(images, torch.full((n,), turn), torch.zeros(n, 2), torch.full((n,), scale))
-    return changed[:, 0, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN].flatten(1)
-
-
 def _smooth(images: Tensor) -> Tensor:
-    """Without what a step of the grid is too coarse for."""
+    """So that there is a slope to follow, and interpolation shows less."""
     return avg_pool2d(pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
 
 
-def _standardised(pixels: Tensor) -> Tensor:
-    """Of length one without brightness and contrast; what has no contrast is 0. Shape: (..., pixels) -> same."""
-    return normalize(pixels - pixels.mean(-1, keepdim=True), dim=-1, eps=1e-2)
+def _standardised(images: Tensor) -> Tensor:
+    """Without edges, brightness and contrast, of length one; what has no contrast is 0. Shape: -> (images, pixels)."""
+    pixels = images[:, 0, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN].flatten(1)
+    return normalize(pixels - pixels.mean(1, keepdim=True), dim=1, eps=1e-2)
