@@ -109,4 +109,5 @@ def described_columns(schema: TableSchema) -> tuple[Mapping[str, Any], ...]:
 
 
 def counted(data: TableData | ImageData) -> dict[str, int]:
+    """How many rows or images there are, and of how many patients."""
     return {"rows": len(data), "patients": data.patient_count}

@@ -37,14 +37,15 @@ class ColumnEmbedding(nn.Module):
         super().__init__()
         self.columns = nn.ModuleList(nn.Embedding(size, width) for size in sizes)
         self.anything = nn.Parameter(torch.zeros(width))
-        self.changes = nn.Parameter(torch.zeros(kinds, width))
+        # No empty parameter: torch's fused optimiser crashes on the state of one.
+        self.changes = nn.Parameter(torch.zeros(kinds, width)) if kinds else None
 
     def forward(self, known: tuple[Tensor, Tensor | None]) -> Tensor:
         codes, by = known
         found = self.anything.expand(len(codes), -1)
         for place, column in enumerate(self.columns):
             found = found + column(codes[:, place])
-        return found if by is None else found + by @ self.changes
+        return found if by is None or self.changes is None else found + by @ self.changes
 
 
 class FlowNetwork(nn.Module):

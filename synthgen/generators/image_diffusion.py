@@ -315,15 +315,10 @@ class ImageDiffusion:
         Raises:
             DataError: its parts do not fit together.
         """
-        levels = int(model.facts["levels"])
-        built: dict[str, Any] = {
-            "levels": levels,
-            "widths": tuple(model.facts["widths"]),
-            "blocks": int(model.facts["blocks"]),
-        }
-        settings = dataclasses.replace(self, **built)
-        tensors = network_tensors(model)
         try:
+            levels, blocks = int(model.facts["levels"]), int(model.facts["blocks"])
+            settings = dataclasses.replace(self, levels=levels, widths=tuple(model.facts["widths"]), blocks=blocks)
+            tensors = network_tensors(model)
             anchor = GaussianAnchor.like(tensors, "anchor.")
             sizes = tuple(column.size for column in records.columns)
             channels, dims = _coefficients(codec, levels)[0], len(codec.shape)

@@ -292,7 +292,9 @@ def test_bfloat16_changes_little():
 
 def test_presets_suit_size_number_and_device():
     assert preset((32, 32), images=5_000, cuda=False).widths == (32, 64)
-    assert preset((64, 64), images=5_000, cuda=False).levels == 2
+    larger = preset((64, 64), images=5_000, cuda=False)
+    assert (larger.levels, larger.widths, larger.batch) == (1, (32, 64), 32)
+    assert preset((256, 256), images=5_000, cuda=False).levels == 2
     gpu = preset((64, 64), images=5_000, cuda=True)
     assert (gpu.levels, gpu.widths, gpu.batch) == (1, (64, 128, 192), 256)
     few = preset((64, 64), images=300, cuda=True)
