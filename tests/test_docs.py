@@ -56,6 +56,7 @@ def test_readme_snippet_runs(tmp_path, monkeypatch):
     [
         ("share_a_cohort.py", ("out", "30"), r"released: |refused: "),
         ("audit_another_tool.py", (), r"^REFUSE"),
+        ("augment_imaging.py", ("5",), r"synthetic: (?s:.*)minus real: .* AUC, (helps|harms|no difference shown)"),
         ("dicom_in_and_out.py", ("out",), r"tables of the standard: 0\n(?s:.*): 0\n(?s:.*)was written: 0"),
         ("impute_and_balance.py", ("30",), r"after imputation: 0\n(?s:.*)500(?s:.*)150"),
     ],

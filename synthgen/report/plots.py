@@ -162,6 +162,7 @@ _TITLES = {
     "subgroups.images": "Images of groups of patients",
 }
 _DOTTED = frozenset({"fidelity", "utility", "subgroups", "structure"})
+_NOT_DOTTED = frozenset({"fidelity.detection", "fidelity.image_detection", "fidelity.features"})  # curves; several units
 _PRIVATE = frozenset({"membership", "copies", "disclosure", "images"})
 _AXES = {  # of curves that are no ROC
     "images.copies": ("distance to the nearest patient, as a share of that to the second", "share of the images"),
@@ -177,7 +178,7 @@ def _of(finding: Finding, columns: Collection[str]) -> list[Picture]:
         return []
     title = _TITLES.get(finding.check, shown(finding.question))
     drawn = []
-    if finding.family in _DOTTED and finding.check != "fidelity.detection":
+    if finding.family in _DOTTED and finding.check not in _NOT_DOTTED:
         dots = _dots(finding, measurement, title, columns)
         if len(dots.rows) > 1:
             drawn.append(dot_plot(dots, name=_identifier(finding.check)))
@@ -204,7 +205,7 @@ def _without_summaries(rows: Sequence[Figure], columns: Collection[str]) -> list
     by_column = [row for row in rows if row.name in columns]
     if by_column:
         return by_column
-    return [row for row in rows if not row.name.startswith(("worst ", "largest ", "mean ", "mutual "))]
+    return [row for row in rows if not row.name.startswith(("worst ", "largest ", "mean ", "mutual ", "groups "))]
 
 
 def _curve_pictures(finding: Finding, measurement: Measurement, title: str) -> list[Picture | None]:
