@@ -6,7 +6,6 @@ beside the checkpoint that they come from.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,12 +13,11 @@ import numpy as np
 from torch import nn
 
 from synthgen.generators.checkpoint import replace_file, writing
+from synthgen.image_sheet import png, sheet
 
 FOLDER = "samples"
 IMAGES = 16
 _EVERY = 4  # evaluations: sheets take about a hundredth of the time
-_LARGEST = 128  # pixels of a side on the sheet
-_GAP = 2
 
 
 def sheets(folder: Path | None, draw: Callable[[nn.Module], Sequence[np.ndarray]]) -> Callable[..., None] | None:
@@ -40,41 +38,3 @@ def sheets(folder: Path | None, draw: Callable[[nn.Module], Sequence[np.ndarray]
                 replace_file(path, png(sheet(draw(network))))
 
     return write
-
-
-def sheet(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Images side by side, each from black to white between its ends; of a volume, the middle slice.
-
-    Shape: images (rows, columns), (slices, rows, columns) or (rows, columns, 3) of uint8 -> (rows, columns[, 3]) uint8.
-
-    >>> sheet([np.arange(64.0).reshape(8, 8)] * 4).shape
-    (18, 18)
-    """
-    tiles = [_tile(image) for image in images]
-    across = int(np.ceil(len(tiles) ** 0.5))
-    rows, columns = tiles[0].shape[:2]
-    down = -(-len(tiles) // across)
-    shape = (down * (rows + _GAP) - _GAP, across * (columns + _GAP) - _GAP, *tiles[0].shape[2:])
-    found = np.zeros(shape, dtype=np.uint8)
-    for place, tile in enumerate(tiles):
-        row, column = place // across * (rows + _GAP), place % across * (columns + _GAP)
-        found[row : row + rows, column : column + columns] = tile
-    return found
-
-
-def png(image: np.ndarray) -> bytes:
-    """Shape: image (rows, columns[, 3]) uint8."""
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, format="PNG")
-    return file.getvalue()
-
-
-def _tile(image: np.ndarray) -> np.ndarray:
-    if image.dtype != np.uint8:
-        flat = image[len(image) // 2] if image.ndim == 3 else image
-        low, high = np.percentile(flat, [0.5, 99.5])
-        image = np.rint((flat - low) / max(high - low, 1e-9) * 255).clip(0, 255).astype(np.uint8)
-    thin = -(-max(image.shape[:2]) // _LARGEST)
-    return image[::thin, ::thin]

@@ -10,13 +10,13 @@ from synthgen.generators import anchor as anchors
 from synthgen.generators import image_diffusion
 from synthgen.generators.anchor import GaussianAnchor
 from synthgen.generators.augmentation import changed, changes, kinds_of_change
-from synthgen.generators.contact_sheet import sheet
 from synthgen.generators.flow import FlowNetwork, FlowObjective, heun
 from synthgen.generators.haar import haar, inverse_haar
 from synthgen.generators.image_diffusion import ImageDiffusion
 from synthgen.generators.image_pca import ImagePca
 from synthgen.generators.image_presets import multiple, preset
 from synthgen.generators.passes import Passes
+from synthgen.image_sheet import sheet
 from synthgen.images import ImageData
 from synthgen.phantom import phantom
 from synthgen.protocols import Run
