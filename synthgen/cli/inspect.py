@@ -201,7 +201,7 @@ def _describe_check(name: str) -> str:
     check = registry.create("checks", name)
     parts = [check.question, _explained(type(check)), f"needs: {', '.join(sorted(check.needs))}"]
     for policy in map(load_policy, shipped_policies()):
-        threshold = policy.checks.get(name)
+        threshold = {**policy.checks, **policy.images}.get(name)
         if threshold is not None:
             parts.append(f"policy {policy.name}: {threshold.words('lower') or 'no limit'}\n  {threshold.why}")
     return "\n\n".join(parts)
