@@ -7,10 +7,11 @@ from privacy.image_cases import HOLDOUT, TRAIN, collection, evidence_of, fields,
 
 from synthgen.errors import DataError, NotAssessable
 from synthgen.image_features import RANDOM, features, moved
-from synthgen.image_views import thumbnails, together, views
+from synthgen.image_views import own_views, thumbnails, together, views
 from synthgen.images import ImageData
-from synthgen.privacy.image_copies import ImageCopies, ImagePatches, symmetries
+from synthgen.privacy.image_copies import ImageCopies, ImagePatches, points, symmetries
 from synthgen.privacy.labels import label_test
+from synthgen.privacy.registration import registered
 from synthgen.rng import Seed
 
 COPIED = 40  # of 400 synthetic images
@@ -131,6 +132,20 @@ def test_moving_by_nothing_changes_nothing():
     torch.testing.assert_close(
         moved(volumes, torch.zeros(2), torch.zeros(2, 3), torch.ones(2)), volumes, atol=1e-5, rtol=0
     )
+
+
+def test_moved_images_are_laid_over_their_source():
+    """Forty moved copies: each finds its source, and fits it much better than anybody else's image."""
+    seen = own_views(evidence_of(shifted(pool()[0][:COPIED]), encoder=shared_encoder()))
+    embed = shared_encoder().embed
+    found = registered(seen, lambda images: points(embed(images)))(seen.synthetic)
+    right = found.nearest == np.arange(COPIED)
+    assert right.mean() > 0.9
+    assert (found.ratio[right] < 0.6).mean() > 0.9
+    strangers = registered(seen, lambda images: points(embed(images)))(
+        torch.from_numpy(fields(40, 11))[:, None] * 2 - 1
+    )
+    assert (strangers.ratio < 0.6).mean() < 0.1
 
 
 def test_volumes_and_colour_are_compared_too():
