@@ -138,7 +138,8 @@ def test_moved_images_are_laid_over_their_source():
     """Forty moved copies: each finds its source, and fits it much better than anybody else's image."""
     seen = own_views(evidence_of(shifted(pool()[0][:COPIED]), encoder=shared_encoder()))
     embed = shared_encoder().embed
-    found = registered(seen, lambda images: points(embed(images)))(seen.synthetic)
+    lay = registered(seen, lambda images: points(embed(images)))
+    found = lay(seen.synthetic)
     right = found.nearest == np.arange(COPIED)
     assert right.mean() > 0.9
     assert (found.ratio[right] < 0.6).mean() > 0.9
