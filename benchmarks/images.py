@@ -10,13 +10,17 @@ last must like and every audit must refuse.
 FD = Frechet distance in the 64 features of a small CNN that was trained on train's labels: |m1 - m2|^2 + tr(C1 + C2 -
 2 (C1 C2)^(1/2)). Detection = AUC of such a CNN that tells synthetic from holdout, 3-fold; .5 is ideal. AUROC = that of
 such a CNN trained on the images, on the test part. Nearest = mean Euclidean distance to the nearest train image, pixels
-from -1 to 1, and beside it that of the holdout.
+from -1 to 1, and beside it that of the holdout. Audit = what the privacy checks of the policy research-share decide
+about as many images as the holdout has, and which of them failed or saw too little. --sheet FOLDER writes some images of
+each generator whose audit says RELEASE.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,14 +31,17 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from synthgen import registry
+from synthgen.evidence import gathered
 from synthgen.image_codec import resized_to
 from synthgen.image_io import read_images
+from synthgen.image_sheet import png, sheet
 from synthgen.images import ImageData
+from synthgen.policy import decide, judge_all, load_policy
 from synthgen.rng import Seed
 
 IMAGES = HERE.parent.parent / "shared" / "data" / "images" / "pneumoniamnist.npz"
 SIZE = 32
-HEAD = ("images", "seed", "FD", "detection AUC", "AUROC", "nearest", "fit s", "images/s", "steps")
+HEAD = ("images", "seed", "FD", "detection AUC", "AUROC", "nearest", "fit s", "images/s", "steps", "audit")
 
 
 class Cnn(nn.Module):
@@ -77,19 +84,49 @@ class Judge:
     """What is the same for every row."""
 
     def __init__(self, train: ImageData, holdout: ImageData) -> None:
+        self.sets, self.encoder = (train, holdout), {}
         self.train, self.labels = pixels(train)
         self.holdout, _ = pixels(holdout)
         self.test, self.test_labels = pixels(read_images(IMAGES, part="test"))
         self.cnn = trained(self.train, self.labels)
         self.nearest = nearest(self.holdout, self.train)
 
-    def row(self, name: str, seed: str, images: Tensor, labels: Tensor, costs: tuple[str, ...]) -> Row:
+    def row(
+        self, name: str, seed: str, images: Tensor, labels: Tensor, costs: tuple[str, ...], decision: str = "-"
+    ) -> Row:
         fd = frechet(self._features(images), self._features(self.holdout))
         utility = roc_auc_score(self.test_labels, scores(trained(images, labels), self.test))
         near = "-" if images is self.train else f"{nearest(images, self.train):.2f} ({self.nearest:.2f})"
-        row = (name, seed, f"{fd:.3f}", f"{detection(images, self.holdout):.3f}", f"{utility:.3f}", near, *costs)
+        row = (
+            name,
+            seed,
+            f"{fd:.3f}",
+            f"{detection(images, self.holdout):.3f}",
+            f"{utility:.3f}",
+            near,
+            *costs,
+            decision,
+        )
         print(" | ".join(row), flush=True)
         return row
+
+    def audit(self, made: ImageData) -> str:
+        """The decision, and what stood in the way."""
+        evidence = gathered(*self.sets, made)
+        evidence.shared.update(self.encoder)  # it is blind to what is synthetic, so one does for all
+        policy = load_policy("research-share").about("image")
+        policy = replace(policy, checks={name: t for name, t in policy.checks.items() if name.startswith("images.")})
+        measured, questions = [], {}
+        for name in policy.checks:
+            check = registry.create("checks", name)
+            measured.append(check.run(evidence, seed=Seed(0).child(name)))
+            questions[name] = check.question
+        self.encoder = {"image encoder": evidence.shared["image encoder"]}
+        findings = judge_all(measured, policy, questions)
+        for finding in findings:
+            print(f"  {finding.check} {finding.verdict}: {finding.because}", flush=True)
+        open_ = [f"{f.check.split('.')[1]} {f.verdict}" for f in findings if f.verdict != "PASS"]
+        return ": ".join([decide(findings, policy).outcome, *([", ".join(open_)] if open_ else [])])
 
     def _features(self, images: Tensor) -> np.ndarray:
         with torch.no_grad():
@@ -128,6 +165,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300.0, help="training budget of networks")
     parser.add_argument("--generators", default="image-pca,image-diffusion")
     parser.add_argument("--seeds", default="1", help="comma-separated")
+    parser.add_argument("--sheet", type=Path, help="folder for some images of each generator that may be released")
     parser.add_argument("--record", action="store_true", help="write the table into RESULTS.md")
     arguments = parser.parse_args()
     whole = read_images(IMAGES, target="label")
@@ -135,7 +173,10 @@ def main() -> None:
     judge = Judge(train, holdout)
     rows = [judge.row("train (floor)", "-", judge.train, judge.labels, ("-", "-", "-"))]
     noise = 0.01 * torch.randn(judge.train.shape, generator=torch.Generator().manual_seed(0))
-    rows.append(judge.row("train copies", "-", judge.train + noise, judge.labels, ("-", "-", "-")))
+    copies = judge.train + noise
+    stored = ((copies[:, 0] + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+    refused = judge.audit(ImageData.of_arrays(stored, {"label": [*map(str, judge.labels.tolist())]}))
+    rows.append(judge.row("train copies", "-", copies, judge.labels, ("-", "-", "-"), refused))
     for seed in arguments.seeds.split(","):
         for name in arguments.generators.split(","):
             budget = {"max_seconds": arguments.seconds} if name != "image-pca" else {}
@@ -146,7 +187,12 @@ def main() -> None:
             speed = len(holdout) / (time.perf_counter() - fitted)
             facts = getattr(generator, "facts", {})
             steps = f"{facts['best_step']} of {facts['planned_steps']}" if facts else "-"
-            rows.append(judge.row(name, seed, *pixels(made), (f"{fitted - started:.0f}", f"{speed:.0f}", steps)))
+            decision = judge.audit(made)
+            if arguments.sheet and decision == "RELEASE":
+                shown = [made.read(i).astype(np.uint8) for i in range(32)]
+                (arguments.sheet / f"{name}-{seed}.png").write_bytes(png(sheet(shown, across=8)))
+            costs = (f"{fitted - started:.0f}", f"{speed:.0f}", steps)
+            rows.append(judge.row(name, seed, *pixels(made), costs, decision))
     about = f"train {len(train):,} images, holdout {len(holdout):,}; {arguments.seconds:.0f} s. {machine()}"
     print(f"{about}\n\n{markdown(rows, HEAD)}")
     if arguments.record:
