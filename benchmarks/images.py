@@ -11,8 +11,8 @@ FD = Frechet distance in the 64 features of a small CNN that was trained on trai
 2 (C1 C2)^(1/2)). Detection = AUC of such a CNN that tells synthetic from holdout, 3-fold; .5 is ideal. AUROC = that of
 such a CNN trained on the images, on the test part. Nearest = mean Euclidean distance to the nearest train image, pixels
 from -1 to 1, and beside it that of the holdout. Audit = what the privacy checks of the policy research-share decide
-about as many images as the holdout has, and which of them failed or saw too little. --sheet FOLDER writes some images of
-each generator whose audit says RELEASE.
+about as many images as the holdout has, and which of them failed or saw too little. --sheet FOLDER writes some images
+of each generator whose audit says RELEASE.
 """
 
 from __future__ import annotations
