@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from privacy.image_cases import HOLDOUT, TRAIN, collection, evidence_of, fields, leaky, pool, shared_encoder, shifted
+from leaky_images import HOLDOUT, TRAIN, collection, evidence_of, fields, leaky, pool, shared_encoder, shifted
 
 from synthgen.errors import DataError, NotAssessable
 from synthgen.image_features import RANDOM, features, moved

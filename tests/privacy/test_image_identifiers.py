@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from privacy.image_cases import collection, evidence_of, fields, leaky, pool, shared_encoder
+from leaky_images import collection, evidence_of, fields, leaky, pool, shared_encoder
 from pydicom import dcmread
 
 import synthgen as sg
