@@ -27,7 +27,7 @@ _OUTSIDE = 0.1  # percent of an image's pixels at each end, and of patients
 _FEWEST = 8  # patients that must share an extreme: as for levels of tables
 _LOOKED_AT = 2_000  # images at most, to find size and range
 _COLOURS = 3
-_SHORTEST = 5  # pixels or slices of a side: four would be channels
+_CHANNELS = 4  # along the last axis, at most: a volume has more columns
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,10 @@ class _Look:
     @classmethod
     def of(cls, image: np.ndarray, divisor: float) -> _Look:
         colour = image.ndim == 3 and image.shape[-1] == _COLOURS and image.dtype == np.uint8
-        if not colour and (image.ndim not in (2, 3) or min(image.shape) < _SHORTEST):
-            raise DataError(f"images are grey, RGB of eight bits, or volumes of at least {_SHORTEST} slices and pixels")
+        if not colour and (image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[-1] <= _CHANNELS)):
+            raise DataError(
+                "images are grey, RGB of eight bits, or volumes (slices, rows, columns): not of other channels"
+            )
         low, high = (0.0, 255.0) if colour else np.percentile(image, [_OUTSIDE, 100 - _OUTSIDE]).tolist()
         shape = image.shape[:2] if colour else image.shape
         whole = image.dtype.kind in "iu" or bool((image == np.rint(image)).all())

@@ -81,6 +81,13 @@ def test_hounsfield_units_volumes_and_colours():
     assert 120 < made.read(0).mean() < 180
 
 
+@pytest.mark.parametrize("shape", [(60, 16, 16, 4), (60, 16, 16, 2), (60, 2, 16, 16, 3)])
+def test_images_of_other_channels_are_refused(shape):
+    images = np.random.default_rng(0).integers(0, 255, shape).astype("uint8")
+    with pytest.raises(DataError, match="channels"):
+        ImagePca().fit(collection(images), seed=1)
+
+
 def test_one_patients_extreme_and_rare_level_are_not_learned(tmp_path):
     train = gaussian(200)
     train[7] = 7_654.0
@@ -176,4 +183,4 @@ def test_a_study_of_a_table_refuses_a_generator_of_images(tmp_path):
     (tmp_path / "study.yaml").write_text("data: {table: t.csv}\ngenerator: {name: image-pca}\nseed: 1\n")
     code, said = run("run", tmp_path / "study.yaml", "-o", tmp_path / "out")
     assert code == 2, said
-    assert "learns images" in said
+    assert "another kind of data" in said
