@@ -21,6 +21,7 @@ from synthgen.image_output import write_labels, write_pictures
 from synthgen.images import ImageData
 from synthgen.phantom import phantom
 from synthgen.policy import Policy, load_policy
+from synthgen.privacy import image_copies
 from synthgen.releasing import release, verify
 from synthgen.report import render_html, render_markdown
 from synthgen.study import plan_study, run_study
@@ -44,6 +45,7 @@ images:
 @pytest.fixture(autouse=True)
 def quick_encoder(monkeypatch):
     monkeypatch.setattr(image_features, "STEPS", 40)
+    monkeypatch.setattr(image_copies, "PLANTED", 20)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,7 @@ def audited(cohort, synthetic, **settings):
 def passed(cohort, made):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image_features, "STEPS", 40)
+        patch.setattr(image_copies, "PLANTED", 20)
         return audited(cohort, made)
 
 

@@ -25,7 +25,7 @@ from synthgen.rng import Seed
 MOST_IMAGES = 10_000  # synthetic images searched for; of more a random sample stands in
 _RATIOS = tuple(round(0.05 * i, 2) for i in range(21))  # at which a curve counts images
 _GRID = 2.0**-16  # of coordinates: sums of products of numbers up to one stay exact in double precision
-_PLANTED = 100  # copies of each kind that `power` plants
+PLANTED = 100  # copies of each kind that `power` plants
 _WINDOW, _STRIDE = 8, 4  # pixels of a 32 x 32 thumbnail
 _MOVED = "moved"
 _FLAT = 0.03  # spread of a window, as a share of the range, below which it shows nothing
@@ -325,7 +325,7 @@ def _sources(seen: Views, seed: Seed) -> np.ndarray:
     """Random train images, of different patients where there are enough."""
     order = seed.child("sources").numpy().permutation(len(seen.train))
     chosen = order[np.sort(np.unique(seen.train_patients[order], return_index=True)[1])]
-    return np.asarray(chosen[:_PLANTED])
+    return np.asarray(chosen[:PLANTED])
 
 
 def _fewest(test: LabelTest, searches: Sequence[Search], copies: Tensor, sources: np.ndarray, rows: int) -> float:
