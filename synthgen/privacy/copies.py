@@ -179,6 +179,7 @@ def _neighbor_answer(test: LabelTest, leaked: Estimate) -> str:
 
 
 def mirror_note(test: LabelTest) -> tuple[str, ...]:
+    """What it means where train is avoided."""
     if test.p_fewer >= test.alpha:
         return ()
     return (
