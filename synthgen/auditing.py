@@ -24,10 +24,10 @@ from synthgen.schema import TableSchema
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
+OBJECTS = "synthetic objects"  # the fingerprint of files that are released as they are
 PRIVACY_FAMILIES = ("contract", "copies", "membership", "disclosure", "images")
 
 NOT_ASSESSED = (
@@ -50,7 +50,7 @@ class Audit:
 
     decision: Decision
     policy: Mapping[str, str]  # name, hash, description
-    fingerprints: Mapping[str, str]  # of train, holdout, synthetic
+    fingerprints: Mapping[str, str]  # of train, holdout, synthetic, and of synthetic DICOM objects
     counts: Mapping[str, Mapping[str, int]]  # rows and patients of each
     columns: tuple[Mapping[str, Any], ...]  # name, kind, roles, storage type, decimals: what reading needs
     findings: tuple[Finding, ...]
@@ -184,9 +184,10 @@ def audit(
     ('FAIL', 'REFUSE')
     """
     started, seed, run = time.monotonic(), Seed.of(seed), run or Run()
+    chosen = policy if isinstance(policy, Policy) else load_policy(policy)
     evidence = gathered(train, holdout, synthetic)
     modality: Modality = "image" if evidence.images else "table"
-    chosen = (policy if isinstance(policy, Policy) else load_policy(policy)).about(modality)
+    chosen = chosen.about(modality)
     for name in chosen.checks:
         registry.find("checks", name)
     names = [name for name in chosen.checks if only is None or only(name)]
@@ -196,7 +197,8 @@ def audit(
     return Audit(
         decision=decision,
         policy={"name": chosen.name, "hash": chosen.hash, "description": chosen.description},
-        fingerprints={k: getattr(sets, k).fingerprint() for k in ("train", "holdout", "synthetic")},
+        fingerprints={k: getattr(sets, k).fingerprint() for k in ("train", "holdout", "synthetic")}
+        | _objects(evidence),
         counts={k: counted(getattr(sets, k)) for k in ("train", "holdout", "synthetic")},
         columns=described_columns(evidence.schema),
         findings=tuple(findings),
@@ -252,6 +254,16 @@ def _for(check: Check, evidence: Evidence) -> Evidence:
     if "rules" in check.needs and not evidence.schema.rules:
         raise NotAssessable("the schema declares no rules")
     return evidence
+
+
+def _objects(evidence: Evidence) -> dict[str, str]:
+    """The fingerprint of synthetic DICOM objects with their headers, which equal pixels and records say nothing of."""
+    if evidence.images is None:
+        return {}
+    from synthgen.image_output import objects_fingerprint
+
+    found = objects_fingerprint(evidence.images.synthetic)
+    return {OBJECTS: found} if found else {}
 
 
 def _samples(evidence: Evidence, decision: Decision) -> dict[str, str]:

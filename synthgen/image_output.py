@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -60,10 +61,27 @@ def write_labels(images: ImageData, folder: str | Path) -> Path:
     return _labelled(images, Path(folder), [(one["image"], one["sop_instance_uid"]) for one in objects])
 
 
+def objects_fingerprint(images: ImageData) -> str | None:
+    """A SHA-256 over the files of DICOM objects, headers and all, in the order of the images; None: there are none."""
+    if not isinstance(images.pixels, DicomPixels):
+        return None
+    total = hashlib.sha256()
+    for file in _files(images, images.pixels):
+        with images.pixels.entries[file].open() as stream:
+            total.update(hashlib.sha256(stream.read()).digest())
+    return total.hexdigest()
+
+
+def _files(images: ImageData, pixels: DicomPixels) -> dict[int, None]:
+    """Numbers of the files that the images lie in, in their order."""
+    return dict.fromkeys(file for number in images.numbers.tolist() for file, _ in pixels.slices[number])
+
+
 def copy_objects(images: ImageData, folder: str | Path) -> None:
     """Copy the DICOM objects that images lie in, and no other file, into a new folder, with their labels.
 
     Raises:
+        UsageError: an object holds frames that are not among the images.
         EnvironmentProblem: a full disk or an unwritable folder; nothing is left behind.
     """
     from pydicom import dcmread
@@ -72,16 +90,21 @@ def copy_objects(images: ImageData, folder: str | Path) -> None:
 
     pixels = images.pixels
     assert isinstance(pixels, DicomPixels), "these images lie in DICOM objects"
+    places = [pixels.slices[number] for number in images.numbers.tolist()]
+    known = {place for frames in places for place in frames}
     with appearing(Path(folder), "the images") as staging:
-        objects, copied = [], dict[int, str]()
-        for image, number in enumerate(images.numbers.tolist()):
-            for file in dict.fromkeys(place for place, _ in pixels.slices[number]):
-                if file not in copied:
-                    with pixels.entries[file].open() as stream:
-                        content = stream.read()
-                    (staging / f"{len(copied) + 1:06d}.dcm").write_bytes(content)
-                    copied[file] = str(dcmread(io.BytesIO(content), stop_before_pixels=True).SOPInstanceUID)
-                objects.append((image, copied[file]))
+        instances = {}
+        for count, file in enumerate(_files(images, pixels), start=1):
+            with pixels.entries[file].open() as stream:
+                content = stream.read()
+            head = dcmread(io.BytesIO(content), stop_before_pixels=True)
+            if any((file, frame) not in known for frame in range(int(head.get("NumberOfFrames") or 1))):
+                raise UsageError("a DICOM object holds frames that are not among these images: take all or none of it")
+            (staging / f"{count:06d}.dcm").write_bytes(content)
+            instances[file] = str(head.SOPInstanceUID)
+        objects = [
+            (i, instances[file]) for i, frames in enumerate(places) for file in dict.fromkeys(f for f, _ in frames)
+        ]
         _labelled(images, staging, objects)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,11 +17,9 @@ from torch import Tensor
 from synthgen.data import TableData
 from synthgen.errors import DataError, NotAssessable
 from synthgen.image_codec import ImageCodec, resized_to
-from synthgen.images import ImageData
+from synthgen.images import DESCRIPTION, ImageData
 from synthgen.protocols import Evidence, Run
-
-if TYPE_CHECKING:
-    from synthgen.schema import TableSchema
+from synthgen.schema import TableSchema
 
 SIDE = 64  # pixels of the longer side, at most
 SLICE_SIDE = 32  # of volumes
@@ -113,7 +110,8 @@ def together(first: ImageData, second: ImageData) -> ImageData:
     table.insert(0, "patient", [str(number) for number in patients])
     sizes = (len(first), len(second))
     places = np.stack([np.repeat([0, 1], sizes), np.concatenate([*map(np.arange, sizes)])], axis=1)
-    records = TableData(table, _with_patient(first.records.schema, shared), first.records.backend)
+    schema = TableSchema((DESCRIPTION[0], *(first.records.schema[name] for name in shared)))
+    records = TableData(table, schema, first.records.backend)
     return ImageData(records, _Together((first, second), places), np.arange(len(table)))
 
 
@@ -168,10 +166,3 @@ def _colour(images: ImageData) -> bool:
 
 def _rounded(images: Tensor) -> Tensor:
     return (images * 2**_FEW_BITS).round() / 2**_FEW_BITS
-
-
-def _with_patient(schema: TableSchema, names: Sequence[str]) -> TableSchema:
-    from synthgen.images import DESCRIPTION
-    from synthgen.schema import TableSchema as Schema
-
-    return Schema((DESCRIPTION[0], *(schema[name] for name in names)))

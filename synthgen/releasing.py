@@ -115,10 +115,13 @@ def _require_released(audit: Audit) -> None:
 
 def _audited_images(audit: Audit, images: ImageData) -> ImageData:
     """The images with the audited columns alone, once it is sure that they may go."""
+    from synthgen.auditing import OBJECTS
     from synthgen.evidence import in_columns_of
+    from synthgen.image_output import objects_fingerprint
 
     images = in_columns_of(audit.schema, images)
-    if images.fingerprint() != audit.fingerprints["synthetic"]:
+    same = images.fingerprint() == audit.fingerprints["synthetic"]
+    if not same or objects_fingerprint(images) != audit.fingerprints.get(OBJECTS):
         raise ReleaseRefused("not the audited images: their fingerprint differs from the audit's; audit these images")
     return images
 

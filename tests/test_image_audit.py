@@ -7,6 +7,8 @@ import json
 
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
 
 import synthgen as sg
 from synthgen import image_features
@@ -17,7 +19,7 @@ from synthgen.dicom.write import write_dicom
 from synthgen.errors import ConfigError, DataError, ReleaseRefused, UsageError
 from synthgen.generators.image_pca import ImagePca
 from synthgen.image_io import read_images
-from synthgen.image_output import write_labels, write_pictures
+from synthgen.image_output import copy_objects, write_labels, write_pictures
 from synthgen.images import ImageData
 from synthgen.phantom import phantom
 from synthgen.policy import Policy, load_policy
@@ -172,6 +174,22 @@ def test_other_files_of_a_dicom_folder_are_not_released(cohort, made, tmp_path):
     assert names == {"labels.csv", *(f"{i + 1:06d}.dcm" for i in range(len(made)))}
     for judged in (conformance(folder / "images"), marks(folder / "images")):
         assert judged.error_count == 0, judged.errors
+    path = next(path for path in sorted((tmp_path / "made" / "DICOM").rglob("*")) if path.is_file())
+    data = dcmread(path)
+    data.ImageComments = "seen by Quillfeather"  # after the audit: pixels and records stay as they were
+    data.save_as(path)
+    with pytest.raises(ReleaseRefused, match="fingerprint"):
+        release(passed, read_images(tmp_path / "made", accept=ACCEPTABLE), tmp_path / "tampered")
+
+
+def test_an_object_is_copied_with_all_its_frames_or_not_at_all(tmp_path):
+    images = read_images(get_testdata_file("emri_small.dcm"), accept=ACCEPTABLE)
+    assert len(images) > 2
+    copy_objects(images, tmp_path / "all")
+    assert len(read_images(tmp_path / "all", accept=ACCEPTABLE)) == len(images)
+    with pytest.raises(UsageError, match="frames"):
+        copy_objects(images.take(np.arange(2)), tmp_path / "some")
+    assert not (tmp_path / "some").exists()
 
 
 def test_a_study_runs_from_dicom_to_a_released_folder_of_dicom(tmp_path):

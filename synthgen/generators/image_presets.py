@@ -1,8 +1,8 @@
-"""Which network suits images of a size, so many of them, and a device? Only those for a CPU are measured.
+"""Which network suits images of a size, so many of them, and a device? Only that for 40 pixels is measured.
 
 A level of the Haar transform leaves a quarter of the places, an eighth of a volume's. On a CPU two levels learn too
-slowly: at 32 pixels nothing in 550 steps where one level learned well; at 64 pixels nothing in 60 where one level had
-begun. Few images get a smaller network and smaller batches: a large one learns them by heart.
+slowly: at 32 pixels nothing in 550 steps where one level learned well; on phantoms of 64 pixels nothing in 60 where one
+level had begun. Few images get a smaller network and smaller batches: a large one learns them by heart.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def preset(shape: tuple[int, ...], *, images: int, cuda: bool) -> Preset:
 
 
 def _on_a_cpu(shape: tuple[int, ...]) -> Preset:
-    batch = 64 if max(shape) <= 40 else 32  # larger images take longer, and more steps help more than larger ones
+    batch = 64 if max(shape) <= 40 else 32  # larger images take longer
     return Preset(levels=1 if max(shape) <= 128 else 2, widths=(32, 64), blocks=1, batch=batch, learning_rate=2e-3)
 
 

@@ -66,7 +66,7 @@ class ImageCopies:
     alpha: float = 0.001  # level at which `power` says what would have been seen
 
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement:
-        """Search the pooled neighbours in both spaces and permute the labels.
+        """Search the pooled neighbours in all spaces and permute the labels.
 
         Raises:
             NotAssessable: fewer than 20 patients on a side, or a holdout so small that nothing would be seen.
@@ -106,13 +106,13 @@ class ImagePatches:
         Raises:
             NotAssessable: as for `images.copies`.
         """
-        label, planted = (
-            "share of synthetic images that hold a part of a train image",
-            _parts(own_views(evidence), seed),
-        )
-        return _measured(
-            self.name, label, evidence, lambda sets: [window_search(sets)], planted, seed=seed, alpha=self.alpha
-        )
+        label = "share of synthetic images that hold a part of a train image"
+        planted = _parts(own_views(evidence), seed)
+
+        def spaces(sets: Views) -> list[Search]:
+            return [window_search(sets)]
+
+        return _measured(self.name, label, evidence, spaces, planted, seed=seed, alpha=self.alpha)
 
 
 def searches(embed: Callable[[Tensor], np.ndarray], seen: Views) -> list[Search]:
@@ -128,13 +128,13 @@ def _measured(
     name: str, label: str, evidence: Evidence, spaces: Spaces, planted: Planted, *, seed: Seed, alpha: float
 ) -> Measurement:
     seen = own_views(evidence)
-    queries, searches = _chosen(seen), spaces(seen)
+    queries, looks = _chosen(seen), spaces(seen)
     rows = len(queries)
-    found = [look(queries) for look in searches]
+    found = [look(queries) for look in looks]
     test, control = tested(found, seed, alpha), _control(evidence, spaces, seed)
     fewest_seen(test, evidence, rows)
     statistic = test.leaked(DECIDING, rows)
-    kinds = {kind: _fewest(test, searches, copies, sources, rows) for kind, copies, sources in planted}
+    kinds = {kind: _fewest(test, looks, copies, sources, rows) for kind, copies, sources in planted}
     worst = max(fewest for kind, fewest in kinds.items() if kind != _MOVED)
     close, onto = test.total[DECIDING] / rows, test.train[DECIDING] / max(1, test.total[DECIDING])
     answer = (
@@ -328,9 +328,9 @@ def _sources(seen: Views, seed: Seed) -> np.ndarray:
     return np.asarray(chosen[:PLANTED])
 
 
-def _fewest(test: LabelTest, searches: Sequence[Search], copies: Tensor, sources: np.ndarray, rows: int) -> float:
+def _fewest(test: LabelTest, looks: Sequence[Search], copies: Tensor, sources: np.ndarray, rows: int) -> float:
     """How many copies of a kind would be seen: some of them land where they should, conspicuously enough."""
-    found = [look(copies) for look in searches]
+    found = [look(copies) for look in looks]
     joint = found[0] if len(found) == 1 else _sharpest(found)
     right = joint.patients[joint.nearest] == joint.patients[sources]
     hits = [float((right & (joint.ratio <= t)).mean()) for t in CUTOFFS]

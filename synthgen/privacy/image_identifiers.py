@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from synthgen.dicom.header import Refused
+from synthgen.dicom.header import ACCEPTABLE, Refused, read_header
 from synthgen.dicom.names import Names, read_names
 from synthgen.dicom.overlay import suspects_text
 from synthgen.dicom.pixels import DicomPixels
@@ -52,14 +52,16 @@ class ImageIdentifiers:
         """Compare pixels and headers; nothing here is random and no value of theirs is shown."""
         images = evidence.images
         assert images is not None, "the audit gives images to checks that need them"
-        n, repeated = len(images.synthetic), _repeated(images)
+        train, holdout, made = ([*_digests(data)] for data in (images.train, images.holdout, images.synthetic))
+        known = {*train}
+        n, repeated = len(images.synthetic), sum(one in known for one in holdout)
         counts = {
             "patients in train and holdout": (_shared_patients(images), images.holdout.patient_count),
             "holdout images that are in train": (
                 repeated if repeated > _REPEATED * len(images.holdout) else 0,
                 len(images.holdout),
             ),
-            "synthetic images that are real images": (_real(evidence, images), n),
+            "synthetic images that are real images": (_real(evidence, known | {*holdout}, made), n),
             **{kind: (count, n) for kind, count in _headers(images).items()},
         }
         broken = {kind: count for kind, (count, _) in counts.items() if count}
@@ -91,8 +93,6 @@ def _shared_patients(images: Images) -> int:
 
 
 def _patient_ids(pixels: DicomPixels) -> set[str]:
-    from synthgen.dicom.header import read_header
-
     found = set()
     for number in _files(pixels):
         entry = pixels.entries[number]
@@ -100,7 +100,7 @@ def _patient_ids(pixels: DicomPixels) -> set[str]:
             with entry.open() as file:
                 size = file.seek(0, 2)
                 file.seek(0)
-                found.add(read_header(file, size, accept=("no patient", "secondary capture", "burned-in text")).patient)
+                found.add(read_header(file, size, accept=ACCEPTABLE).patient)
         except Refused:
             continue
     return found
@@ -119,15 +119,9 @@ def _digests(images: ImageData) -> Iterator[bytes]:
             yield hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels + 0.0).tobytes()).digest()
 
 
-def _repeated(images: Images) -> int:
-    train = set(_digests(images.train))
-    return sum(one in train for one in _digests(images.holdout))
-
-
-def _real(evidence: Evidence, images: Images) -> int:
+def _real(evidence: Evidence, stored: set[bytes], made: list[bytes]) -> int:
     """Synthetic images equal to a train or holdout image as stored, or else as the audit sees them."""
-    stored = {*_digests(images.train), *_digests(images.holdout)}
-    as_stored = sum(one in stored for one in _digests(images.synthetic))
+    as_stored = sum(one in stored for one in made)
     seen = own_views(evidence)
     known = {_bytes(one) for one in seen.pool.numpy()}
     as_seen = sum(one.min() < one.max() and _bytes(one) in known for one in seen.synthetic.numpy())
