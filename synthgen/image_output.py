@@ -116,5 +116,6 @@ def _labelled(images: ImageData, folder: Path, objects: Sequence[tuple[int, str]
     labels = [column.name for column in images.records.schema.learned if column.name not in own]
     table = images.records.frame[labels].iloc[[image for image, _ in objects]].reset_index(drop=True)
     table.insert(0, "SOPInstanceUID", pd.Series([instance for _, instance in objects], dtype=object))
+    table = table.drop_duplicates("SOPInstanceUID")  # frames of an object have its labels
     table.to_csv(path := folder / LABELS, index=False)
     return path
