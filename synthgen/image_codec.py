@@ -8,6 +8,7 @@ images keep is clipped: a single patient's extreme is not learned.
 from __future__ import annotations
 
 import collections
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from synthgen.dicom.pixels import PROJECTIONS
 from synthgen.errors import DataError, UsageError
 from synthgen.images import ImageData
 from synthgen.protocols import Progress, Run
+
+log = logging.getLogger(__name__)
 
 LARGEST_SIDE = 128  # of the size that is chosen where none is asked for
 _OUTSIDE = 0.1  # percent of an image's pixels at each end, and of patients
@@ -42,7 +45,6 @@ class ImageCodec:
     scaled: bool  # values are shares of what their bits can hold
     bits: int | None  # of most images
     constants: Mapping[str, Any]  # of the record of every synthetic image: spacing, modality, bits
-    sizes: int = 1  # that the images have; all are resized to one
 
     @classmethod
     def fit(cls, train: ImageData, *, size: int | None, multiple: int = 4, largest: int = LARGEST_SIDE) -> ImageCodec:
@@ -75,6 +77,9 @@ class ImageCodec:
         low, high = _ends(np.array([(look.low, look.high) for look in looks]), train.records.patients[rows])
         if not high > low:
             raise DataError("the images are blank: all pixels have one value")
+        sizes = len({look.shape for look in looks})
+        if sizes > 1:
+            log.warning("the images have %d sizes: all are resized to %s pixels", sizes, " x ".join(map(str, shape)))
         bits = None if "bits" not in table else _most(table["bits"])
         return cls(
             shape=shape,
@@ -85,7 +90,6 @@ class ImageCodec:
             scaled=any(look.scaled for look in looks),
             bits=None if bits is None else int(bits),
             constants=_constants(train, rows, looks, shape),
-            sizes=len({look.shape for look in looks}),
         )
 
     def tensor(self, train: ImageData, run: Run) -> Tensor:

@@ -162,9 +162,7 @@ _TITLES = {
     "subgroups.images": "Images of groups of patients",
 }
 _DOTTED = frozenset({"fidelity", "utility", "subgroups", "structure"})
-_NOT_DOTTED = frozenset(
-    {"fidelity.detection", "fidelity.image_detection", "fidelity.features"}
-)  # curves; several units
+_NOT_DOTTED = frozenset({"fidelity.detection", "fidelity.image_detection", "fidelity.features"})  # or in many units
 _PRIVATE = frozenset({"membership", "copies", "disclosure", "images"})
 _AXES = {  # of curves that are no ROC
     "images.copies": ("distance to the nearest patient, as a share of that to the second", "share of the images"),

@@ -81,6 +81,14 @@ def test_hounsfield_units_volumes_and_colours():
     assert 120 < made.read(0).mean() < 180
 
 
+def test_images_of_several_sizes_are_resized_and_it_is_said(caplog):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (16, 16 if i % 3 else 20)).astype("uint8") for i in range(60)]
+    made = ImagePca().fit(collection(images), seed=1).sample(2, seed=2)
+    assert made.read(0).shape == (16, 16)
+    assert "2 sizes: all are resized to 16 x 16" in caplog.text
+
+
 @pytest.mark.parametrize("shape", [(60, 16, 16, 4), (60, 16, 16, 2), (60, 2, 16, 16, 3)])
 def test_images_of_other_channels_are_refused(shape):
     images = np.random.default_rng(0).integers(0, 255, shape).astype("uint8")
