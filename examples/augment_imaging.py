@@ -23,7 +23,7 @@ for name, images in (("real", few), ("synthetic", synthetic)):
     print(f"{name}: {images.records.table['finding'].value_counts().to_dict()}")
 
 # trained on real, on synthetic, on both, and on synthetic then real images; tested on the holdout
-found = ImageClassifier().run(gathered(few, holdout, synthetic), seed=Seed(5))
+found = ImageClassifier(steps=200).run(gathered(few, holdout, synthetic), seed=Seed(5))
 print(found.answer)
 for way in ("real and synthetic, minus real", "synthetic and then real, minus real"):
     gain = found.details[way]

@@ -23,7 +23,7 @@ from synthgen.image_output import copy_objects, write_labels, write_pictures
 from synthgen.images import ImageData
 from synthgen.phantom import phantom
 from synthgen.policy import Policy, load_policy
-from synthgen.privacy import image_copies
+from synthgen.privacy import image_copies, registration
 from synthgen.releasing import release, verify
 from synthgen.report import render_html, render_markdown
 from synthgen.study import plan_study, run_study
@@ -44,10 +44,16 @@ images:
 """
 
 
+def quick(patch):
+    """What the tests here are about needs no well-trained encoder and no exact fit of moved images."""
+    patch.setattr(image_features, "STEPS", 20)
+    patch.setattr(image_copies, "PLANTED", 20)
+    patch.setattr(registration, "STEPS", 5)
+
+
 @pytest.fixture(autouse=True)
 def quick_encoder(monkeypatch):
-    monkeypatch.setattr(image_features, "STEPS", 40)
-    monkeypatch.setattr(image_copies, "PLANTED", 20)
+    quick(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +74,7 @@ def audited(cohort, synthetic, **settings):
 @pytest.fixture(scope="module")
 def passed(cohort, made):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image_features, "STEPS", 40)
-        patch.setattr(image_copies, "PLANTED", 20)
+        quick(patch)
         return audited(cohort, made)
 
 

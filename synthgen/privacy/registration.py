@@ -15,7 +15,7 @@ from synthgen.privacy.neighbors import Neighbors, nearest, tie_order
 from synthgen.privacy.space import Points, stacked
 
 _CANDIDATES = 8  # of each image, nearest in the space of the encoder
-_STEPS, _RATE = 40, 0.1  # of Adam
+STEPS, _RATE = 40, 0.1  # of Adam
 _DEGREES, _SHIFT, _GROWTH = 10.0, 0.2, 0.1  # what 1 means: degrees, share of half a side, logarithm of a factor
 _MARGIN = 3  # pixels of a 32 x 32 thumbnail that are left out at each edge, where a moved image shows nothing
 _TOGETHER = 64  # images at a time
@@ -62,7 +62,7 @@ def _distances(queries: Tensor, candidates: Tensor) -> np.ndarray:
     way = torch.zeros(count * k, 4, requires_grad=True)
     optimizer = torch.optim.Adam([way], lr=_RATE)
     best = torch.full((count * k,), -1.0)
-    for _ in range(_STEPS):
+    for _ in range(STEPS):
         there = moved(laid, way[:, 0] * _DEGREES, way[:, 1:3] * _SHIFT, torch.exp(way[:, 3] * _GROWTH))
         likeness = (_standardised(there) * under).sum(1)
         best = torch.maximum(best, likeness.detach())

@@ -9,7 +9,7 @@ from synthgen.errors import DataError, NotAssessable
 from synthgen.image_features import RANDOM, features, moved
 from synthgen.image_views import own_views, thumbnails, together, views
 from synthgen.images import ImageData
-from synthgen.privacy import image_copies
+from synthgen.privacy import image_copies, registration
 from synthgen.privacy.image_copies import ImageCopies, ImagePatches, points, symmetries
 from synthgen.privacy.labels import label_test
 from synthgen.privacy.registration import registered
@@ -21,6 +21,12 @@ COPIED, MADE = 40, 250  # copies among the synthetic images
 @pytest.fixture(autouse=True)
 def few_planted(monkeypatch):
     monkeypatch.setattr(image_copies, "PLANTED", 20)
+
+
+@pytest.fixture
+def rough(monkeypatch):
+    """Images are hardly laid over each other: that takes most of the time, and only moved copies need it."""
+    monkeypatch.setattr(registration, "STEPS", 5)
 
 
 def noisy(images):
@@ -70,7 +76,7 @@ def test_a_part_of_an_image_is_found():
 
 
 @pytest.mark.parametrize("check", [ImageCopies(), ImagePatches()], ids=lambda check: check.name)
-def test_no_alarm_without_a_leak(check):
+def test_no_alarm_without_a_leak(check, rough):
     """Fresh draws: at most one of four has p < .05, which chance breaks once in 70 times."""
     values = [
         check.run(evidence_of(fields(150, 100 + i), encoder=shared_encoder()), seed=Seed(i)).p_value for i in range(4)
@@ -79,7 +85,7 @@ def test_no_alarm_without_a_leak(check):
     assert min(values) > 0.001
 
 
-def test_copies_of_the_holdout_are_no_leak_and_train_avoided_is_told():
+def test_copies_of_the_holdout_are_no_leak_and_train_avoided_is_told(rough):
     evidence = evidence_of(leaky(pool()[1][:60], MADE), encoder=shared_encoder())
     found = ImageCopies().run(evidence, seed=Seed(1))
     assert found.p_value > 0.5
@@ -87,7 +93,7 @@ def test_copies_of_the_holdout_are_no_leak_and_train_avoided_is_told():
     assert any("avoided" in note for note in found.notes)
 
 
-def test_patients_are_permuted_not_images():
+def test_patients_are_permuted_not_images(rough):
     """Five images of each of 60 patients: copies of one patient's images are one coincidence, not five."""
     owners = [str(i // 5) for i in range(300)]
     images = fields(300, 6)
@@ -98,7 +104,7 @@ def test_patients_are_permuted_not_images():
     assert ImageCopies().run(many, seed=Seed(1)).p_value < 0.001
 
 
-def test_power_says_what_would_have_been_seen():
+def test_power_says_what_would_have_been_seen(rough):
     evidence = evidence_of(fields(400, 7), encoder=shared_encoder())
     found = ImageCopies().run(evidence, seed=Seed(1))
     share = found.power.value
