@@ -16,6 +16,7 @@ from synthgen import registry
 from synthgen.errors import DataError, EnvironmentProblem, Interrupted, NotAssessable, UsageError
 from synthgen.evidence import counted, described_columns, gathered
 from synthgen.findings import Decision, Finding, Measurement, finding_from_json, findings_html, to_json
+from synthgen.ledger import audit_number
 from synthgen.policy import Modality, Policy, decide, judge_all, load_policy, not_run
 from synthgen.protocols import Check, Evidence, Progress, Run
 from synthgen.rng import Seed
@@ -23,6 +24,8 @@ from synthgen.schema import TableSchema
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from synthgen.data import TableData
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +63,7 @@ class Audit:
     seconds: float
     generator: Mapping[str, Any] | None = None  # name, settings, licence, training facts; None: unknown
     not_assessed: tuple[str, ...] = NOT_ASSESSED
-    audit_number: int = 1  # of this holdout
+    audit_number: int | None = None  # among the audits of this holdout; None: no ledger counts them
     modality: Modality = "table"
     samples: Mapping[str, str] = field(default_factory=dict)  # caption -> PNG of synthetic images, in base64
     schema_version: int = SCHEMA_VERSION
@@ -159,6 +162,8 @@ def audit(
     policy: str | Path | Policy = "research-share",
     only: Callable[[str], bool] | None = None,
     generator: Mapping[str, Any] | None = None,
+    refit: Callable[[TableData, Seed], TableData] | None = None,
+    ledger: Path | None = None,
     run: Run | None = None,
 ) -> Audit:
     """Attack and measure a synthetic table or synthetic images, judge them by a policy, and decide.
@@ -171,6 +176,8 @@ def audit(
         policy: a shipped name, a file, or a Policy.
         only: which of the policy's checks to run, by name; the rest counts as not run.
         generator: facts about the generator for the record, if known.
+        refit: trains the generator again on other rows and samples from it, for the checks that need that.
+        ledger: file that counts the audits of each holdout, so that the levels of this one can be spent accordingly.
         run: progress and stop flag.
 
     Raises:
@@ -185,20 +192,22 @@ def audit(
     """
     started, seed, run = time.monotonic(), Seed.of(seed), run or Run()
     chosen = policy if isinstance(policy, Policy) else load_policy(policy)
-    evidence = gathered(train, holdout, synthetic)
+    evidence = replace(gathered(train, holdout, synthetic), refit=refit)
     modality: Modality = "image" if evidence.images else "table"
     chosen = chosen.about(modality)
     for name in chosen.checks:
         registry.find("checks", name)
+    sets = evidence.images or evidence
+    fingerprints = {name: getattr(sets, name).fingerprint() for name in ("train", "holdout", "synthetic")}
+    number = audit_number(ledger, fingerprints) if ledger else None
+    chosen = chosen.at_audit(number or 1)
     names = [name for name in chosen.checks if only is None or only(name)]
     findings = _run_checks(names, evidence, chosen, seed.child("audit"), run)
     decision = decide(findings, chosen)
-    sets = evidence.images or evidence
     return Audit(
         decision=decision,
         policy={"name": chosen.name, "hash": chosen.hash, "description": chosen.description},
-        fingerprints={k: getattr(sets, k).fingerprint() for k in ("train", "holdout", "synthetic")}
-        | _objects(evidence),
+        fingerprints=fingerprints | _objects(evidence),
         counts={k: counted(getattr(sets, k)) for k in ("train", "holdout", "synthetic")},
         columns=described_columns(evidence.schema),
         findings=tuple(findings),
@@ -208,6 +217,7 @@ def audit(
         seconds=round(time.monotonic() - started, 1),
         generator=generator,
         not_assessed=NOT_ASSESSED_OF_IMAGES if evidence.images else NOT_ASSESSED,
+        audit_number=number,
         modality=modality,
         samples=_samples(evidence, decision),
     )
@@ -227,7 +237,7 @@ def _run_checks(names: list[str], evidence: Evidence, policy: Policy, seed: Seed
         if run.stop():
             raise Interrupted(f"stopped after {done} of {len(names)} checks; a resumed run audits again")
         run.progress(Progress(f"check {name}", done, len(names)))
-        check: Check = registry.create("checks", name)
+        check: Check = registry.create("checks", name, _settings(name, policy))
         questions[name] = check.question
         started = time.monotonic()
         try:
@@ -240,6 +250,12 @@ def _run_checks(names: list[str], evidence: Evidence, policy: Policy, seed: Seed
     judged = {f.check: f for f in judge_all(list(measured.values()), policy, questions)}
     absent = {name: not_run(name, reasons[name], policy, question=questions[name]) for name in reasons}
     return [{**judged, **absent}[name] for name in names]
+
+
+def _settings(name: str, policy: Policy) -> dict[str, Any]:
+    """The level at which the policy calls a leak, for a check that says what it would have seen at a level."""
+    tells = hasattr(registry.find("checks", name), "alpha")
+    return {"alpha": policy.alpha[name]} if tells and name in policy.alpha else {}
 
 
 def _for(check: Check, evidence: Evidence) -> Evidence:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from synthgen.errors import ConfigError, suggest
 from synthgen.findings import Decision, Estimate, Finding, Measurement, Outcome
-from synthgen.stats import holm
+from synthgen.ledger import spent
+from synthgen.stats import holm, widened
 
 Modality = Literal["table", "image"]
 
@@ -58,6 +59,31 @@ class Policy:
     checks: Mapping[str, Threshold]
     hash: str  # SHA-256 of the policy file's text
     images: Mapping[str, Threshold] = field(default_factory=dict)
+    audit_number: int = 1  # of the holdout: levels of tests and intervals shrink with it
+
+    @property
+    def alpha(self) -> Mapping[str, float]:
+        """The level at which each test that the policy limits may call a leak in this audit, whatever the others say.
+
+        Holm compares the smallest p-value with its share of the level, so what a check would have seen is what it would
+        have seen at that share.
+        """
+        tests = {name: t.minimum_p for name, t in self.checks.items() if t.minimum_p is not None}
+        return {name: minimum / len(tests) for name, minimum in tests.items()}
+
+    def at_audit(self, number: int) -> Policy:
+        """The policy for the k-th audit of a holdout: see `synthgen.ledger.spent`.
+
+        >>> round(load_policy("public").at_audit(2).checks["copies.exact"].minimum_p, 6)
+        0.000333
+        """
+        if number == self.audit_number:
+            return self
+        checks = {
+            name: t if t.minimum_p is None else replace(t, minimum_p=spent(t.minimum_p, number))
+            for name, t in self.checks.items()
+        }
+        return replace(self, checks=checks, audit_number=number)
 
     def about(self, modality: Modality) -> Policy:
         """The policy whose `checks` are those of a modality.
@@ -137,16 +163,17 @@ def judge(measurement: Measurement, policy: Policy, *, question: str, adjusted_p
     >>> judge(measured, load_policy("research-share"), question="Who was in the training data?").verdict
     'INCONCLUSIVE'
     """
-    threshold = policy.checks[measurement.check]
+    threshold, better = policy.checks[measurement.check], measurement.better
     verdicts: list[tuple[str, str]] = []
+    limits: dict[str, tuple[Estimate | None, float]] = {}
     if threshold.limit is not None:
-        verdicts.append(_against(measurement.statistic, threshold.limit, measurement.better, measurement.label))
-    for name, limit in threshold.details.items():
-        estimate = measurement.details.get(name)
+        limits[measurement.label] = (measurement.statistic, threshold.limit)
+    limits |= {name: (measurement.details.get(name), limit) for name, limit in threshold.details.items()}
+    for name, (estimate, limit) in limits.items():
         if estimate is None:
             verdicts.append(("INCONCLUSIVE", f"{name} was not measured"))
         else:
-            verdicts.append(_against(estimate, limit, measurement.better, name))
+            verdicts.append(_against(_at_audit(estimate, policy.audit_number), limit, better, name))
     if threshold.minimum_p is not None:
         verdicts.append(_test(measurement, adjusted_p, threshold.minimum_p))
     if threshold.maximum_power is not None:
@@ -192,6 +219,11 @@ def decide(findings: Sequence[Finding], policy: Policy) -> Decision:
         outcome: Outcome = policy.inconclusive_means
         return Decision(outcome, tuple(open_))
     return Decision("RELEASE", (f"all {len(required)} required checks of policy {policy.name!r} passed",))
+
+
+def _at_audit(estimate: Estimate, number: int) -> Estimate:
+    """The estimate with the interval that the k-th audit of a holdout has to use."""
+    return widened(estimate, spent(1 - estimate.confidence, number)) if number > 1 else estimate
 
 
 def _against(estimate: Estimate, limit: float, better: str, label: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from synthgen.errors import NotAssessable
@@ -70,6 +71,20 @@ def difference(successes1: int, n1: int, successes2: int, n2: int, *, confidence
     low = value - math.hypot(first.value - first.low, second.high - second.value)
     high = value + math.hypot(first.high - first.value, second.value - second.low)
     return Estimate(value, max(-1.0, low), min(1.0, high), min(n1, n2), "Newcombe score", confidence)
+
+
+def widened(estimate: Estimate, alpha: float) -> Estimate:
+    """The interval at a smaller level, each side stretched as that of a normal law; what has no error keeps none.
+
+    >>> print(widened(Estimate(0.5, 0.46, 0.55, 400, "DeLong"), 0.01))
+    0.500 [0.447, 0.566]
+    """
+    if estimate.confidence == 1.0:
+        return estimate
+    stretch = _z(1 - alpha) / _z(estimate.confidence)
+    low = estimate.value - stretch * (estimate.value - estimate.low)
+    high = estimate.value + stretch * (estimate.high - estimate.value)
+    return replace(estimate, low=low, high=high, confidence=1 - alpha)
 
 
 def poisson_upper(count: int, *, confidence: float = 0.95) -> float:

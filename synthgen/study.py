@@ -113,6 +113,7 @@ def run_study(
     data: tuple[TableData | ImageData, TableData | ImageData] | None = None,
     resume: bool = False,
     keep_best: bool = False,
+    ledger: Path | None = None,
     run: Run | None = None,
 ) -> Outcome:
     """Do the whole job in a folder; every finished stage is kept, so an interrupted run can be resumed.
@@ -124,6 +125,7 @@ def run_study(
         data: train and holdout, where they do not come from the study's file.
         resume: go on with what the folder holds; the study and its data must be the same.
         keep_best: with `resume`, do not train on, but take the best weights that the interrupted training had.
+        ledger: file that counts the audits of each holdout.
         run: progress and stop flag.
 
     Raises:
@@ -150,6 +152,7 @@ def run_study(
         seed=seed.child("audit"),
         policy=policy,
         generator=generator_facts(generator, folder / "model"),
+        ledger=ledger,
         run=run,
     )
     result.save(folder / "audit")

@@ -10,6 +10,12 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
+@pytest.fixture(autouse=True)
+def own_ledger(tmp_path, monkeypatch):
+    """Audits by the command line are counted for one test alone, not in the user's folder."""
+    monkeypatch.setenv("SYNTHGEN_LEDGER", str(tmp_path / "ledger" / "ledger.jsonl"))
+
+
 @pytest.fixture
 def patients_csv(tmp_path):
     """A CSV of 200 invented patients; returns its path."""

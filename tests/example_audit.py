@@ -77,6 +77,7 @@ def example_audit(outcome: str = "REFUSE", *, columns: tuple[str, ...] = COLUMNS
         ),
         findings=findings,
         seed=7,
+        audit_number=1,
         versions={"python": "3.12.4", "synthgen-health": "0.1.0", "numpy": "2.3.1", "torch": "2.13.0"},
         created="2026-01-31",
         seconds=94.3,

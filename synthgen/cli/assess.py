@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @options.tables_options
 @options.policy_option
+@options.ledger_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds, equal audits.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for audit.json and report."
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
 @options.json_option
 @click.pass_context
 def audit(
-    context: click.Context, tables: options.Tables, policy: str, seed: int, output: Path, force: bool, as_json: bool
+    context: click.Context,
+    tables: options.Tables,
+    policy: str,
+    ledger: Path,
+    seed: int,
+    output: Path,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Attack and measure a synthetic table or synthetic images, whoever made them, and decide by a policy.
 
@@ -40,7 +48,7 @@ def audit(
     from synthgen.report import write
 
     options.require_absent(output / "audit.json", force=force)
-    result = _audit(tables, policy=policy, seed=seed)
+    result = _audit(tables, policy=policy, seed=seed, ledger=ledger)
     result.save(output)
     report = write(result, output)
     if as_json:
@@ -123,14 +131,28 @@ def report(audit: Path, output: Path | None, open_: bool) -> None:
         click.launch(str(path))
 
 
-def _audit(tables: options.Tables, *, policy: str, seed: int, only: Callable[[str], bool] | None = None) -> Audit:
+def _audit(
+    tables: options.Tables,
+    *,
+    policy: str,
+    seed: int,
+    only: Callable[[str], bool] | None = None,
+    ledger: Path | None = None,
+) -> Audit:
     from synthgen.auditing import audit as run_audit
     from synthgen.image_io import holds_images
 
     with options.job() as job:
         train, holdout, synthetic = (_images if holds_images(_parted(tables.train)[0]) else _tables)(tables, job)
         return run_audit(
-            train=train, holdout=holdout, synthetic=synthetic, seed=seed, policy=policy, only=only, run=job
+            train=train,
+            holdout=holdout,
+            synthetic=synthetic,
+            seed=seed,
+            policy=policy,
+            only=only,
+            ledger=ledger,
+            run=job,
         )
 
 

@@ -54,6 +54,14 @@ track_option = click.option(
 policy_option = click.option(
     "--policy", default="research-share", show_default=True, help="A shipped policy or a file."
 )
+ledger_option = click.option(
+    "--ledger",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="SYNTHGEN_LEDGER",
+    default=lambda: Path(click.get_app_dir("synthgen")) / "ledger.jsonl",
+    show_default="ledger.jsonl in your folder of settings",
+    help="Counts the audits of each holdout, by fingerprints: limits grow stricter with each.",
+)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def demo(
     cohort = datasets.load("actg175")
     options.say(datasets.DATASETS["actg175"].title)
     data = cohort.split_by_patient(holdout=study.split.holdout, seed=study.seed)
-    _finish(context, _run(study, output, data=data, resume=False), as_json=as_json)
+    _finish(context, _run(study, output, data=data), as_json=as_json)
 
 
 @click.command()
@@ -75,6 +75,7 @@ def init(kind: str, output: Path, force: bool) -> None:
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @options.keep_best_option
 @options.track_option
+@options.ledger_option
 @click.option("--dry-run", is_flag=True, help="Show the resolved job, its size and a memory estimate; do nothing.")
 @options.json_option
 @click.pass_context
@@ -86,6 +87,7 @@ def run(
     resume: bool,
     keep_best: bool,
     track: str | None,
+    ledger: Path,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -101,7 +103,8 @@ def run(
         _show_plan(plan_study(chosen).to_json(), as_json=as_json)
         return
     folder = output or Path(study.stem + "-run")
-    outcome = _run(chosen, folder, data=None, resume=resume or keep_best, keep_best=keep_best, track=track)
+    resume = resume or keep_best
+    outcome = _run(chosen, folder, resume=resume, keep_best=keep_best, track=track, ledger=ledger)
     _finish(context, outcome, as_json=as_json)
 
 
@@ -236,7 +239,14 @@ def _fitted(
 
 
 def _run(
-    study: Study, folder: Path, *, data: Any, resume: bool, keep_best: bool = False, track: str | None = None
+    study: Study,
+    folder: Path,
+    *,
+    data: Any = None,
+    resume: bool = False,
+    keep_best: bool = False,
+    track: str | None = None,
+    ledger: Path | None = None,
 ) -> Outcome:
     from dataclasses import replace
 
@@ -251,7 +261,8 @@ def _run(
         run = replace(job, progress=progress)
         train, holdout = data or read_study_data(study, run=run)
         _say_unlearned(records_of(train))
-        return run_study(study, folder, data=(train, holdout), resume=resume, keep_best=keep_best, run=run)
+        data = (train, holdout)
+        return run_study(study, folder, data=data, resume=resume, keep_best=keep_best, ledger=ledger, run=run)
 
 
 def _finish(context: click.Context, outcome: Outcome, *, as_json: bool) -> None:

@@ -133,6 +133,9 @@ def label_test(
     null = _permuted(residual, train_people, sd, total, share, score, seed)
     largest = _signed_deviance(null, sd, total, share)
     largest, smallest = largest.max(axis=1), largest.min(axis=1)
+    p_more = permutation_p(float(score.max()) - _SLACK, largest)
+    if largest.max() < score.max() - _SLACK:  # rarer than the permutations can tell
+        p_more = min(p_more, _tail(residual, ratio, float(score.max()), sd, total, share))
     return LabelTest(
         train_share=share,
         total=total,
@@ -140,7 +143,7 @@ def label_test(
         excess=observed,
         sd=sd,
         spread=np.quantile(null, [0.025, 0.975], axis=0).T,
-        p_more=permutation_p(float(score.max()) - _SLACK, largest),
+        p_more=p_more,
         p_fewer=permutation_p(float(-score.min()) - _SLACK, -smallest),
         critical=float(np.quantile(largest, 1 - alpha, method="higher")),
         alpha=alpha,
@@ -192,6 +195,44 @@ def _signed_deviance(excess: np.ndarray, sd: np.ndarray, total: np.ndarray, shar
         gain = np.where(found > 0, found * np.log(found / share), 0.0)
         gain = gain + np.where(found < 1, (1 - found) * np.log((1 - found) / (1 - share)), 0.0)
     return np.sign(excess) * np.sqrt(2 * effective * np.maximum(gain, 0))
+
+
+def _tail(residual: np.ndarray, ratio: float, score: float, sd: np.ndarray, total: np.ndarray, share: float) -> float:
+    """At most so likely is it that any count's permuted deviance reaches a score: Chernoff's bound, summed over counts.
+
+    The permuted excess is the sum of fixed weights over the patients who got the label train. Such labels are
+    negatively associated (Joag-Dev and Proschan 1983, doi:10.1214/aos/1176346079), so for weights that are not negative
+    the moments of the sum are at most those with independent labels. A constant added to all weights adds a constant
+    to the sum, so weights can be made so.
+    """
+    people, bound = len(residual), 0.0
+    for weights, spread, counted in zip(residual.T, sd, total, strict=True):
+        excess = _excess_at(score, spread, counted, share)
+        lift = -weights.min()
+        most = weights.max() + lift
+        if not np.isfinite(excess) or most <= 0:
+            continue
+        kinds, times = np.unique(weights + lift, return_counts=True)
+        slopes = np.geomspace(0.01, 100, 200) / most
+        moments = np.logaddexp(np.log1p(-ratio), np.log(ratio) + np.outer(slopes, kinds)) @ times
+        needed = excess + lift * round(ratio * people)
+        bound += math.exp(min(0.0, float((moments - slopes * needed).min())))
+    return min(1.0, bound)
+
+
+def _excess_at(score: float, sd: float, total: float, share: float) -> float:
+    """The excess at which the signed deviance is this; infinite where none is so large."""
+    low, high = 0.0, total * (1 - share)
+
+    def deviance(excess: float) -> float:
+        return float(_signed_deviance(np.array([excess]), np.array([sd]), np.array([total]), share)[0])
+
+    if total <= 0 or sd <= 0 or deviance(high) < score - _SLACK:
+        return math.inf
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if deviance(middle) < score else (low, middle)
+    return low
 
 
 def _permuted(

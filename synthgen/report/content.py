@@ -178,11 +178,18 @@ def facts(audit: Audit) -> tuple[tuple[str, str], ...]:
     """How to find the same result again: hashes, seeds, versions, time."""
     rows = [("Policy", f"{audit.policy['name']}, SHA-256 {audit.policy['hash']}")]
     rows += [(f"Fingerprint of {name}", f"SHA-256 {value}") for name, value in audit.fingerprints.items()]
-    rows += [("Audit of this holdout", f"number {audit.audit_number}"), ("Seed", str(audit.seed))]
+    rows += [("Audit of this holdout", counted(audit)), ("Seed", str(audit.seed))]
     rows += [("Date", audit.created), ("Time taken", f"{audit.seconds:,.0f} s")]
     rows += [("Versions", ", ".join(f"{name} {value}" for name, value in audit.versions.items()))]
     rows += [(f"Generator: {name}", shown(value)) for name, value in generator_facts(audit)]
     return tuple(rows)
+
+
+def counted(audit: Audit) -> str:
+    """Which audit of its holdout this is, as far as anybody counted."""
+    if audit.audit_number is None:
+        return "not counted: no ledger was kept"
+    return f"number {audit.audit_number}"
 
 
 def generator_facts(audit: Audit) -> tuple[tuple[str, str], ...]:

@@ -113,8 +113,8 @@ def _judging(audit: Audit) -> list[str]:
         "## How the data were attacked and judged",
         "",
         f"Decision: **{audit.decision.outcome}** under the policy {escaped(audit.policy['name'])} "
-        f"(SHA-256 `{audit.policy['hash']}`), whose limits were fixed before. Audit number {audit.audit_number} of "
-        "this holdout. `report.html` and `audit.json` hold every figure with its interval.",
+        f"(SHA-256 `{audit.policy['hash']}`), whose limits were fixed before. Audit of this "
+        f"holdout: {content.counted(audit)}. `report.html` and `audit.json` hold every figure with its interval.",
         "",
         *markdown_table(("question", "answer", "estimate [interval]", "verdict"), rows),
         "",

@@ -101,3 +101,16 @@ def test_same_seed_same_bytes():
     a, b, c = (label_test(counts, np.arange(100) < 50, np.arange(100), seed=Seed(s)) for s in (1, 1, 2))
     assert (a.p_more, a.spread.tobytes()) == (b.p_more, b.spread.tobytes())
     assert a.p_more != c.p_more
+
+
+@pytest.mark.parametrize(
+    ("people", "train", "copies", "strays"), [(3000, 2000, 60, 0), (3000, 2000, 60, 5), (900, 300, 30, 2)]
+)
+def test_a_p_value_that_no_permutation_reaches_is_bounded_by_the_exact_one(people, train, copies, strays):
+    """Each counted once: the count on train is hypergeometric. The bound is at most ten times its tail."""
+    counts = np.zeros(people)
+    counts[:copies] = counts[train : train + strays] = 1
+    test = label_test(counts[:, None], np.arange(people) < train, np.arange(people), seed=Seed(1))
+    exact = hypergeom.sf(copies - 1, people, train, copies + strays)
+    assert exact <= test.p_more <= 10 * exact
+    assert exact < 1e-5
