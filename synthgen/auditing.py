@@ -164,6 +164,7 @@ def audit(
     generator: Mapping[str, Any] | None = None,
     refit: Callable[[TableData, Seed], TableData] | None = None,
     ledger: Path | None = None,
+    private: Path | None = None,
     run: Run | None = None,
 ) -> Audit:
     """Attack and measure a synthetic table or synthetic images, judge them by a policy, and decide.
@@ -178,6 +179,8 @@ def audit(
         generator: facts about the generator for the record, if known.
         refit: trains the generator again on other rows and samples from it, for the checks that need that.
         ledger: file that counts the audits of each holdout, so that the levels of this one can be spent accordingly.
+        private: file for the suspicious pairs of synthetic rows and patients (CSV, row numbers only): for the data
+            controller, never to be shared.
         run: progress and stop flag.
 
     Raises:
@@ -204,6 +207,8 @@ def audit(
     names = [name for name in chosen.checks if only is None or only(name)]
     findings = _run_checks(names, evidence, chosen, seed.child("audit"), run)
     decision = decide(findings, chosen)
+    if private:
+        _write_private(private, evidence)
     return Audit(
         decision=decision,
         policy={"name": chosen.name, "hash": chosen.hash, "description": chosen.description},
@@ -221,6 +226,19 @@ def audit(
         modality=modality,
         samples=_samples(evidence, decision),
     )
+
+
+def _write_private(path: Path, evidence: Evidence) -> None:
+    """Whole or not at all, and for the owner alone to read."""
+    from synthgen.privacy.pairs import suspicious_pairs
+
+    part = path.with_name(path.name + ".part")
+    try:
+        part.touch(mode=0o600)
+        suspicious_pairs(evidence).to_csv(part, index=False)
+        part.replace(path)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write the private report: {error.strerror}") from error
 
 
 def versions() -> dict[str, str]:

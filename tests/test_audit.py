@@ -11,8 +11,10 @@ from synthgen import datasets, registry
 from synthgen.auditing import PRIVACY_FAMILIES, Audit, audit
 from synthgen.data import TableData
 from synthgen.errors import DataError, UsageError
+from synthgen.evidence import gathered
 from synthgen.io import read
 from synthgen.policy import load_policy
+from synthgen.privacy.neighbors import neighbors
 
 
 def privacy(name):
@@ -35,6 +37,17 @@ def with_new_identifiers(data):
 def adult():
     data = read(shared_table("adult_train"), target="income")
     return data.take(np.arange(9_000))
+
+
+@pytest.fixture
+def cohort_with_copies():
+    """The evidence and the audit of a real draw among which are noisy copies."""
+    real = [invented_patients(400, seed=i) for i in (1, 2, 3)]
+    train, holdout = (read(frame) for frame in real[:2])
+    made = real[2].drop(columns="patient_id")
+    made.loc[:19, list(made)] = real[0].loc[:19, list(made)]
+    made["glucose"] += 0.1
+    return gathered(train, holdout, made), audit(train=train, holdout=holdout, synthetic=made, seed=1)
 
 
 @pytest.mark.parametrize("cohort", ["actg175", "adult"])
@@ -105,6 +118,32 @@ def test_the_record_survives_json_and_holds_no_row(small, tmp_path):
         assert not any(value in text for value in data.table["patient_id"])
     assert again.schema.names == train.schema.names
     assert result.fingerprints["synthetic"] == synthetic.fingerprint()
+
+
+def numbers(data):
+    """All numbers of a JSON value."""
+    if isinstance(data, dict):
+        data = list(data.values())
+    if isinstance(data, list):
+        return [number for item in data for number in numbers(item)]
+    return [data] if isinstance(data, float) else []
+
+
+def test_no_distance_of_a_record_is_in_the_record(cohort_with_copies):
+    """Neither a distance nor a ratio of any synthetic row; one of them put in would be found."""
+    evidence, result = cohort_with_copies
+    found = neighbors(evidence)
+    told = np.concatenate([found.first, found.second, found.ratio])
+    told = np.unique(told[(told > 0) & (told != 1)])
+    assert len(told) > 500
+
+    def leaked(values):
+        return [value for value in values if np.abs(told - value).min() < 1e-9]
+
+    published = numbers(result.to_json())
+    assert len(published) > 100
+    assert not leaked(published)
+    assert leaked([*published, float(found.first.min(initial=9, where=found.first > 0))])
 
 
 def test_equal_seeds_equal_audits(small):

@@ -42,6 +42,25 @@ def tables(tmp_path):
     return paths
 
 
+def test_the_private_report_names_pairs_of_rows(run, tables, tmp_path):
+    """Noisy copies are among the pairs, the file is the owner's alone, and it does not lie where others look."""
+    train = pd.read_csv(tables["train"])
+    made = pd.read_csv(tables["fresh"])
+    for row, source in ((5, 40), (17, 3)):
+        made.loc[row] = train.loc[source]
+        made.loc[row, "glucose"] += 0.1
+    made.to_csv(tmp_path / "made.csv", index=False)
+    paths = ("--train", tables["train"], "--holdout", tables["holdout"], "--synthetic", tmp_path / "made.csv")
+    private, folder = tmp_path / "pairs.csv", tmp_path / "audit"
+    code, _, err = run("audit", *paths, "-o", folder, "--private", folder / "pairs.csv")
+    assert (code, folder.exists()) == (2, False)
+    assert "outside the audit's folder" in err
+    run("audit", *paths, "-o", folder, "--private", private)
+    pairs = pd.read_csv(private)
+    assert {(5, 40), (17, 3)} <= set(zip(pairs["synthetic_row"], pairs["train_row"], strict=True))
+    assert private.stat().st_mode & 0o077 == 0
+
+
 def test_help_lists_every_command(run):
     code, out, _ = run("--help")
     assert code == 0

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for audit.json and report."
 )
+@click.option(
+    "--private",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File for the suspicious pairs: numbers of synthetic and train rows. For the data controller alone.",
+)
 @options.force_option
 @options.json_option
 @click.pass_context
@@ -35,6 +40,7 @@ def audit(
     ledger: Path,
     seed: int,
     output: Path,
+    private: Path | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -48,7 +54,11 @@ def audit(
     from synthgen.report import write
 
     options.require_absent(output / "audit.json", force=force)
-    result = _audit(tables, policy=policy, seed=seed, ledger=ledger)
+    if private:
+        options.require_absent(private, force=force)
+        if output.resolve() in private.resolve().parents:
+            raise UsageError("--private: name a file outside the audit's folder, which others get to see")
+    result = _audit(tables, policy=policy, seed=seed, ledger=ledger, private=private)
     result.save(output)
     report = write(result, output)
     if as_json:
@@ -138,6 +148,7 @@ def _audit(
     seed: int,
     only: Callable[[str], bool] | None = None,
     ledger: Path | None = None,
+    private: Path | None = None,
 ) -> Audit:
     from synthgen.auditing import audit as run_audit
     from synthgen.image_io import holds_images
@@ -152,6 +163,7 @@ def _audit(
             policy=policy,
             only=only,
             ledger=ledger,
+            private=private,
             run=job,
         )
 

@@ -128,7 +128,7 @@ def _measured(
     name: str, label: str, evidence: Evidence, spaces: Spaces, planted: Planted, *, seed: Seed, alpha: float
 ) -> Measurement:
     seen = own_views(evidence)
-    queries, looks = _chosen(seen), spaces(seen)
+    queries, looks = seen.synthetic[_searched(len(seen.synthetic))], spaces(seen)
     rows = len(queries)
     found = [look(queries) for look in looks]
     test, control = tested(found, seed, alpha), _control(evidence, spaces, seed)
@@ -170,13 +170,20 @@ def _notes(kinds: dict[str, float], rows: int, everything: int) -> list[str]:
     return notes
 
 
-def _chosen(seen: Views) -> Tensor:
-    """Thumbnails of the synthetic images, or of a random part of very many."""
-    images = seen.synthetic
-    if len(images) <= MOST_IMAGES:
-        return images
+def conspicuous(evidence: Evidence) -> tuple[np.ndarray, Neighbors]:
+    """The numbers of the searched synthetic images, and for each the space of `images.copies` where it is closest."""
+    seen = own_views(evidence)
+    rows = _searched(len(seen.synthetic))
+    looks = searches(encoder(evidence).embed, seen)
+    return rows.numpy(), _sharpest([look(seen.synthetic[rows]) for look in looks])
+
+
+def _searched(images: int) -> Tensor:
+    """Which synthetic images are searched for: all, or a random part of very many."""
+    if images <= MOST_IMAGES:
+        return torch.arange(images)
     generator = Seed(0).child("image copies", "sample").torch()
-    return images[torch.randperm(len(images), generator=generator)[:MOST_IMAGES].sort().values]
+    return torch.randperm(images, generator=generator)[:MOST_IMAGES].sort().values
 
 
 def _shares(found: Sequence[Neighbors]) -> tuple[tuple[float, float], ...]:
@@ -345,6 +352,6 @@ def _control(evidence: Evidence, spaces: Spaces, seed: Seed) -> tuple[Estimate, 
     chosen = torch.from_numpy(half)
     dense = np.unique(seen.holdout_patients[~half], return_inverse=True)[1] + seen.train_patients.max() + 1
     sets = Views(seen.train, seen.holdout[~chosen], seen.holdout[chosen], seen.train_patients, dense)
-    queries = _chosen(sets)
+    queries = sets.synthetic[_searched(len(sets.synthetic))]
     found = [look(queries) for look in spaces(sets)]
     return tested(found, seed.child("control"), 0.001).leaked(DECIDING, len(queries)), _shares(found)

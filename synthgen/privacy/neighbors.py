@@ -84,6 +84,18 @@ def neighbors(evidence: Evidence) -> Neighbors:
     return evidence.once("neighbors", lambda: _neighbors(placed(evidence)))
 
 
+def searched_rows(rows: int) -> np.ndarray:
+    """Which of so many synthetic rows `neighbors` searches for, ascending: all, or a random sample of very many.
+
+    >>> searched_rows(3)
+    array([0, 1, 2])
+    """
+    if rows <= MOST_QUERIES:
+        return np.arange(rows)
+    chosen = Seed(0).child("neighbors", "sample").numpy().choice(rows, MOST_QUERIES, replace=False)
+    return np.sort(chosen)
+
+
 def search(queries: Points, train: Points, holdout: Points, patients: np.ndarray) -> Neighbors:
     """Search a pool of train and holdout rows for the nearest row, and the nearest of another patient.
 
@@ -166,10 +178,7 @@ def pooled_patients(train: TableData, holdout: TableData) -> tuple[np.ndarray, n
 
 
 def _neighbors(sets: Sets) -> Neighbors:
-    queries = sets.synthetic
-    if len(queries) > MOST_QUERIES:
-        chosen = Seed(0).child("neighbors", "sample").numpy().choice(len(queries), MOST_QUERIES, replace=False)
-        queries = queries.take(np.sort(chosen))
+    queries = sets.synthetic.take(searched_rows(len(sets.synthetic)))
     patients = np.concatenate([sets.train_patients, sets.holdout_patients])
     return search(queries, sets.train, sets.holdout, patients)
 
