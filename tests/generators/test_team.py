@@ -8,11 +8,13 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from synthgen.generators.gradients import gradient
+from synthgen.generators.image_diffusion import ImageDiffusion
 from synthgen.generators.team import Team
 from synthgen.rng import Seed
 
@@ -102,3 +104,21 @@ def test_two_processes_find_the_weights_that_one_finds(tmp_path):
     weight, _ = alone.fit(max_steps=100)
     found = torch.tensor(json.loads((tmp_path / "weight.txt").read_text()))
     torch.testing.assert_close(found, weight.flatten(), rtol=1e-4, atol=1e-5)
+
+
+@needs_accelerate
+def test_two_processes_fit_images(tmp_path):
+    """The command line under `accelerate launch`: one model, as good as that of one process, whose noise is another."""
+    rng = Seed(1).numpy()
+    labels = rng.integers(0, 2, (60, 1)).astype(np.uint8)
+    arrays = (rng.integers(0, 100, (60, 16, 16)) + 100 * labels[:, :, None]).astype(np.uint8)
+    np.savez(tmp_path / "cohort.npz", train_images=arrays, train_labels=labels)
+    settings = {"max_steps": 30, "threads": 1, "size": 16, "widths": "[16, 32]"}
+    fit = ["-m", "synthgen", "fit", "cohort.npz", "--generator", "image-diffusion", "--seed", "1"]
+    fit += [text for key, value in settings.items() for text in ("--set", f"{key}={value}")]
+    launch(tmp_path, *fit, "-o", "two")
+    subprocess.run([sys.executable, *fit, "-o", "one"], cwd=tmp_path, capture_output=True, timeout=300, check=True)
+    one, two = (ImageDiffusion.load(tmp_path / name) for name in ("one", "two"))
+    assert (one.facts["steps"], two.facts["steps"]) == (30, 30)
+    assert two.facts["validation_loss"] == pytest.approx(one.facts["validation_loss"], rel=0.1)
+    assert len(two.sample(4, seed=1)) == 4
