@@ -9,7 +9,7 @@ latter too is what the table teaches about the population; only the rest is owed
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -61,40 +61,45 @@ class Sides:
 
 @dataclass(frozen=True)
 class Attack:
-    """How often an attack was right.
+    """How often an attack was right on train, on the control, and without the synthetic rows.
 
-    The standard deviation is that of the difference if labels were exchangeable. It says how many independent attacks
-    these are worth: fewer, where several hang on the same patient; more than patients, where each was asked several
-    questions.
+    The standard deviation is that of train minus control if labels were exchangeable. It says how many independent
+    attacks these are worth: fewer, where several hang on the same patient.
+
+    >>> print(Attack(train=0.5, control=0.4, naive=0.1, sd=0.05, attacks=2000, patients=500).excess)
+    0.100 [0.002, 0.196]
     """
 
     train: float
     control: float
-    naive: float  # of guesses on train patients without the synthetic rows
-    sd: float  # of train minus control
+    naive: float
+    sd: float
     attacks: int  # on each side
-    independent: int  # at most as many are independent
+    patients: int  # attacked on each side
+    reach: float = 1.0  # share of the train patients at whom guesses may aim that were attacked
 
     @property
     def worth(self) -> int:
-        """The number of independent attacks with the same standard deviation; of patients, where nothing varied."""
+        """The number of independent attacks that would vary as much; of patients, where nothing varied at all."""
+        if not self.sd:
+            return min(self.attacks, self.patients)
         share = (self.train + self.control) / 2
-        return max(1, min(self.independent, round(2 * share * (1 - share) / self.sd**2 if self.sd else math.inf)))
+        return max(1, min(self.attacks, round(2 * share * (1 - share) / self.sd**2)))
 
     @property
     def excess(self) -> Estimate:
-        """Success on train beyond success on the control."""
+        """Success on train beyond success on the control, as if all train patients had been attacked."""
         n = self.worth
         found = difference(self.train * n, n, self.control * n, n)
-        return replace(found, n=self.attacks, method=f"Newcombe score, worth {n:,} independent attacks")
+        return self._stated(found.value, found.low, found.high, f"Newcombe score, worth {n:,} independent attacks")
 
     @property
     def details(self) -> dict[str, Estimate]:
-        """The shares behind the excess, and the share of what control leaves unknown that train gives away."""
+        """The shares behind the excess, and the share of what is not right on the control that train gives away."""
         shares = {"success_train": self.train, "success_control": self.control, "success_naive": self.naive}
         n = self.worth
         found = {name: replace(wilson(share * n, n), n=self.attacks) for name, share in shares.items()}
-        return {**found, **({"scaled_risk": self._scaled(n)} if self.control < 1 else {})}
+        return {**found, "scaled_risk": self._scaled(n)} if self.control < 1 else found
 
     @property
     def weak(self) -> bool:
@@ -103,15 +108,23 @@ class Attack:
         return difference(self.train * n, n, self.naive * n, n).low <= 0
 
     def _scaled(self, n: int) -> Estimate:
-        """1 minus the ratio of failures (Donner and Zou 2012, doi:10.1177/0962280210383082, from score intervals)."""
+        """(t - c) / (1 - c), which is 1 minus a ratio of two shares of failures.
+
+        The interval is put together from the score intervals of both (Donner and Zou 2012,
+        doi:10.1177/0962280210383082).
+        """
         p, q = 1 - self.train, 1 - self.control
         first, second = wilson(p * n, n), wilson(q * n, n)
-        bounds = []
+        ratios = []
         for mine, other, sign in ((first.high, second.low, 1), (first.low, second.high, -1)):
             inside = (p * q) ** 2 - mine * other * (2 * p - mine) * (2 * q - other)
-            bounds.append(1 - (p * q + sign * math.sqrt(max(0.0, inside))) / (other * (2 * q - other)))
-        value = 1 - p / q
-        return Estimate(value, min(value, bounds[0]), max(value, bounds[1]), self.attacks, "ratio of score intervals")
+            ratios.append((p * q + sign * math.sqrt(max(0.0, inside))) / (other * (2 * q - other)))
+        return self._stated(1 - p / q, 1 - ratios[0], 1 - ratios[1], "ratio of score intervals")
+
+    def _stated(self, value: float, low: float, high: float, method: str) -> Estimate:
+        """Scaled up to all train patients; a share of them lies between -1 and 1."""
+        value, low, high = (min(1.0, max(-1.0, x / self.reach)) for x in (value, min(low, value), max(high, value)))
+        return Estimate(value, low, high, self.attacks, method)
 
 
 @dataclass(frozen=True)
@@ -133,8 +146,8 @@ def measurement(check: str, attack: Attack, words: Words, *, p_value: float, con
         statistic=attack.excess,
         better="lower",
         answer=f"A guess made from the synthetic table {words.success} in {attack.train:.1%} of the attacks on "
-        f"patients who were trained on and in {attack.control:.1%} of those on equally many who were not, an excess of "
-        f"{attack.train - attack.control:.1%}; without the synthetic rows in {attack.naive:.1%}.",
+        f"patients who were trained on, in {attack.control:.1%} of those on equally many who were not, and without the "
+        f"synthetic rows in {attack.naive:.1%}. {attack.excess.value:.1%} are owed to having been trained on.",
         control=control,
         details={**attack.details, **words.details},
         p_value=p_value,
@@ -171,7 +184,7 @@ def sides(evidence: Evidence, *, most: int, seed: Seed) -> Sides:
     attacked = first[np.unique(patients[first], return_index=True)[1]]
     synthetic = evidence.synthetic.table[names]
     chosen = _mixed(space.encode(synthetic), seed.child("synthetic"))[:MOST_QUERIES]
-    notes = _notes(count, len(chosen), len(synthetic))
+    notes = _notes(count, min(most, ATTACKS), len(chosen), len(synthetic))
     return Sides(tuple(names), count, real, patients, attacked, synthetic.iloc[chosen], pool[names], space, notes)
 
 
@@ -187,7 +200,7 @@ def by_patient(scores: np.ndarray, naive: float, *, attacks: int) -> Attack:
     """
     train, control = np.split(scores, 2)
     sd = 2 * float(scores.std()) / math.sqrt(len(scores) - 1)
-    return Attack(float(train.mean()), float(control.mean()), naive, sd, attacks, attacks if sd else len(train))
+    return Attack(float(train.mean()), float(control.mean()), naive, sd, attacks, patients=len(train))
 
 
 def excess_p(scores: np.ndarray, *, seed: Seed) -> float:
@@ -225,7 +238,7 @@ def _mixed(points: Points, seed: Seed) -> np.ndarray:
     return canonical[seed.numpy().permutation(len(canonical))]
 
 
-def _notes(count: int, used: int, rows: int) -> tuple[str, ...]:
-    notes: Sequence[str] = [f"{count:,} patients were attacked on each side"]
+def _notes(count: int, wanted: int, used: int, rows: int) -> tuple[str, ...]:
+    fewer = f", fewer than the {wanted:,} wanted" if count < wanted else ""
     sampled = [f"the attacker used a random {used:,} of the {rows:,} synthetic rows"] if used < rows else []
-    return (*notes, *sampled)
+    return (f"{count:,} patients were attacked on each side{fewer}", *sampled)

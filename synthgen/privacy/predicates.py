@@ -17,8 +17,9 @@ MISSING = -np.inf  # so that a missing value equals itself and lies in no interv
 _LOWEST = np.finfo(float).min  # of the numbers; an interval from here is open below
 _WIDTH = 0.05  # share of a column's values that an interval holds
 _MOST_COLUMNS = 8  # of a predicate
+_ONE_COLUMN = 4  # of so many predicates one, at most, is about one column
 _CANDIDATES = 4  # predicates made for each that is wanted
-_FEWEST = 100  # predicates that are kept even where none promises to isolate anybody
+FEWEST = 100  # predicates that are kept even where none promises to isolate anybody
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,7 @@ def codebook(drawn: Sides, schema: TableSchema, rows: int, seed: Seed) -> np.nda
 
 
 def guessed(table: np.ndarray, ordered: np.ndarray, wanted: int, *, crowd: int, seed: Seed) -> Predicates:
-    """Different predicates that promise to single somebody out of a crowd, up to half of them about one column.
+    """Different predicates that promise to single somebody out of a crowd, up to a quarter of them about one column.
 
     A predicate promises to if it fits one row of the table, or no more than a crowd of the table's law would have one
     of. Where such predicates are few the next best ones make up a hundred.
@@ -94,13 +95,13 @@ def guessed(table: np.ndarray, ordered: np.ndarray, wanted: int, *, crowd: int, 
         table (rows, columns) of different rows, ordered (columns,) bool
     """
     rng = seed.numpy()
-    single = _about_one(table, ordered, wanted // 2, rng)
+    single = _about_one(table, ordered, wanted // _ONE_COLUMN, rng)
     several = _distinct(_about_several(table, ordered, _CANDIDATES * wanted, rng))
     counts = np.array([len(rows) for rows in fitting(several, table)])
     order = rng.permutation(len(several))
     order = order[np.argsort(counts[order], kind="stable")]
     promising = int((counts <= max(1, len(table) / crowd)).sum())
-    order = order[: min(max(promising, _FEWEST - len(single)), wanted - len(single))]
+    order = order[: min(max(promising, FEWEST - len(single)), wanted - len(single))]
     return Predicates(
         *(np.concatenate(pair) for pair in ((single.low, several.low[order]), (single.high, several.high[order])))
     )

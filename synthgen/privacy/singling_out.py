@@ -9,8 +9,8 @@ import numpy as np
 
 from synthgen.errors import NotAssessable
 from synthgen.findings import Measurement
-from synthgen.privacy.disclosure import ATTACKS, Attack, Sides, Words, measurement, sides
-from synthgen.privacy.predicates import Predicates, codebook, coded, fitting, guessed
+from synthgen.privacy.disclosure import Attack, Sides, Words, measurement, sides
+from synthgen.privacy.predicates import FEWEST, Predicates, codebook, coded, fitting, guessed
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 from synthgen.stats import permutation_p
@@ -18,9 +18,8 @@ from synthgen.stats import permutation_p
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-_FEWEST = 100  # predicates, or there is no attack
 _CROWD = 20  # a predicate that fits more patients singles nobody out on either side, whoever was trained on
-_PERMUTATIONS, _BATCH = 20_000, 500
+_MANY, _FEW, _BATCH = 20_000, 2_000, 500  # permutations: for a p-value, for a standard deviation, at a time
 
 
 @dataclass(frozen=True)
@@ -28,17 +27,20 @@ class SinglingOut:
     """Makes descriptions from the synthetic table and counts how many fit exactly one patient.
 
     Threat: the attacker has the synthetic table alone and wants a predicate ("age 30 to 34, ward W3, no glucose
-    measured") that isolates one person, with which to ask further questions of other files. Half of the predicates are
-    about one column, a value or an extreme that the synthetic column has once; the others about several columns of one
-    synthetic record: categories by equality, numbers by an interval that holds a twentieth of the synthetic values and
-    is open at the ends, missing as missing. Predicates that fit fewest synthetic records are tried first.
+    measured") that isolates one person, with which to ask further questions of other files. Up to a quarter of the
+    predicates are about one column, a value or an extreme that the synthetic column has once; the others about several
+    columns of one synthetic record: categories by equality, numbers by an interval that holds a twentieth of the
+    synthetic values and is open at the ends, missing as missing. Predicates that fit fewest synthetic records are tried
+    first.
 
     The statistic is the share of predicates that fit exactly one of the train patients minus the share that fit
     exactly one of equally many holdout patients; a patient fits if one of its rows does. Sides of unequal size would
-    not do: a predicate isolates more easily in a smaller crowd, which hides leaks where the holdout is larger. The null
-    is that train and holdout patients are exchangeable given the predicates; the p-value permutes who is on which side,
-    and counts anew. The interval is Newcombe's for as many independent attacks as these permutations vary by, at most
-    one per patient. The naive guess makes its predicates in the same way from records invented out of the code book:
+    not do: a predicate isolates more easily in a smaller crowd, which hides leaks where the holdout is larger. Where
+    train is larger, predicates aim at patients who are not among the attacked ones: the excess is scaled up to all.
+
+    The null is that train and holdout patients are exchangeable given the predicates; the p-value permutes who is on
+    which side, and counts anew. The interval is Newcombe's, for as many independent attacks as these permutations vary
+    by, scaled alike. The naive guess makes its predicates in the same way from records invented out of the code book:
     any level, any number between the smallest and the largest. Source: Giomi et al. 2022, arXiv:2211.10459.
 
     >>> SinglingOut().name
@@ -49,7 +51,7 @@ class SinglingOut:
     question: ClassVar[str] = "Can patients be singled out by descriptions made from the synthetic table?"
     needs: ClassVar[frozenset[str]] = frozenset({"train", "holdout", "synthetic"})
 
-    attacks: int = ATTACKS  # different predicates
+    attacks: int = 5_000  # different predicates
     max_patients: int = 5_000  # on each side
 
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement:
@@ -64,35 +66,34 @@ class SinglingOut:
         invented = codebook(drawn, evidence.schema, len(synthetic), seed.child("invented"))
         guesses = guessed(synthetic, ordered, self.attacks, crowd=drawn.count, seed=seed.child("predicates"))
         naive = guessed(invented, ordered, self.attacks, crowd=drawn.count, seed=seed.child("naive"))
-        if len(guesses) < _FEWEST:
+        if len(guesses) < FEWEST:
             raise NotAssessable(
-                f"{len(guesses)} different predicates can be made from the synthetic table, and {_FEWEST} are needed: "
+                f"{len(guesses)} different predicates can be made from the synthetic table, and {FEWEST} are needed: "
                 "more columns, or columns with more values"
             )
-        fits = _fits(guesses, real, drawn)
         train = np.arange(2 * drawn.count) < drawn.count
         by_chance = _share(_fits(naive, real, drawn), train) if len(naive) else 0.0
-        attack, p_value = _attack(fits, train, ~train, by_chance, seed.child("permutations"))
-        control = _attack(fits, *_halves(drawn.count), 0.0, seed.child("control"), permutations=2_000)[0]
-        several = guesses.several
-        kinds = {"several_columns": several, "one_column": ~several}
-        details = {
-            kind: _attack(fits[which], train, ~train, 0.0, seed.child(kind), permutations=2_000)[0].excess
-            for kind, which in kinds.items()
-            if which.any()
-        }
+        reach = drawn.count / evidence.train.patient_count
+        fits, several = _fits(guesses, real, drawn), guesses.several
+        attack, p_value = _attack(fits, train, ~train, seed.child("all"), naive=by_chance, reach=reach)
+        parts = {"several_columns": np.flatnonzero(several), "one_column": np.flatnonzero(~several)}
         words = Words(
             "share of predicates that single out one patient, train minus control",
             "singles somebody out",
-            notes=(*drawn.notes, *self._notes(len(guesses))),
-            details=details,
+            notes=(*drawn.notes, *self._notes(len(guesses), reach)),
+            details={
+                part: _attack(fits[at], train, ~train, seed.child(part), reach=reach, permutations=_FEW)[0].excess
+                for part, at in parts.items()
+                if len(at)
+            },
         )
+        control, _ = _attack(fits, *_halves(drawn.count), seed.child("control"), permutations=_FEW)
         return measurement(self.name, attack, words, p_value=p_value, control=control.excess)
 
-    def _notes(self, found: int) -> tuple[str, ...]:
-        if found >= self.attacks:
-            return ()
-        return (f"{found:,} different predicates were found, of the {self.attacks:,} wanted",)
+    def _notes(self, found: int, reach: float) -> tuple[str, ...]:
+        fewer = f"{found:,} different predicates were found, of the {self.attacks:,} wanted"
+        scaled = f"{reach:.0%} of the train patients were attacked; the excess is scaled up to all of them"
+        return tuple(note for note, true in ((fewer, found < self.attacks), (scaled, reach < 1)) if true)
 
 
 def _fits(predicates: Predicates, real: np.ndarray, drawn: Sides) -> csr_array:
@@ -118,15 +119,22 @@ def _halves(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _attack(
-    fits: csr_array, one: np.ndarray, other: np.ndarray, naive: float, seed: Seed, *, permutations: int = _PERMUTATIONS
+    fits: csr_array,
+    one: np.ndarray,
+    other: np.ndarray,
+    seed: Seed,
+    *,
+    naive: float = 0.0,
+    reach: float = 1.0,
+    permutations: int = _MANY,
 ) -> tuple[Attack, float]:
     """Success on two sides of equal size, how it varies when patients change sides, and its p-value."""
     there = np.flatnonzero(one | other)
     fits = fits[:, there]
-    some = np.asarray(fits.sum(axis=1)).ravel() > 0
-    null = _permuted(fits[some], len(there), permutations, seed) / len(some)
+    some = np.flatnonzero(fits.sum(axis=1))
+    null = _permuted(fits[some], len(there), permutations, seed) / fits.shape[0]
     train, control = _share(fits, one[there]), _share(fits, other[there])
-    attack = Attack(train, control, naive, float(null.std()), len(some), min(len(some), len(there) // 2))
+    attack = Attack(train, control, naive, float(null.std()), fits.shape[0], len(there) // 2, reach)
     return attack, permutation_p(train - control - 1e-9, null)
 
 
