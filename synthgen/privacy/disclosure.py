@@ -210,13 +210,23 @@ def excess_p(scores: np.ndarray, *, seed: Seed) -> float:
 
     Shape:
         scores (2 * patients, tests)
+
+    >>> excess_p(np.repeat([1.0, 0.0], 50)[:, None], seed=Seed(1)) < 0.001
+    True
     """
     people = np.arange(len(scores))
     return label_test(scores, people < len(scores) / 2, people, seed=seed).p_more
 
 
 def control_excess(scores: np.ndarray, *, attacks: int) -> Estimate:
-    """The same excess between two halves of the control, neither of which was trained on. Shape: (2 * patients,)."""
+    """The same excess between two halves of the control, neither of which was trained on.
+
+    Shape:
+        scores (2 * patients,)
+
+    >>> print(control_excess(np.repeat([1.0, 0.0, 1.0, 0.0], 50), attacks=100))
+    1.000 [0.901, 1.000]
+    """
     others = scores[len(scores) // 2 :]
     return by_patient(others[: len(others) // 2 * 2], 0.0, attacks=attacks // 2).excess
 

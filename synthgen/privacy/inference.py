@@ -46,7 +46,7 @@ class Inference:
     needs: ClassVar[frozenset[str]] = frozenset({"train", "holdout", "synthetic"})
 
     max_patients: int = ATTACKS  # attacked on each side
-    max_secrets: int = 20  # of more undeclared secrets a random choice is attacked
+    max_secrets: int = 10  # of more undeclared secrets a random choice is attacked
     tolerance: float = 0.05  # of a number, as a share of its span
     absolute: Mapping[str, float] = field(default_factory=dict)  # in the column's unit (dates: ns), instead
 

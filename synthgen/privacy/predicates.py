@@ -93,6 +93,10 @@ def guessed(table: np.ndarray, ordered: np.ndarray, wanted: int, *, crowd: int, 
 
     Shape:
         table (rows, columns) of different rows, ordered (columns,) bool
+
+    >>> predicates = guessed(np.array([[1.0], [2.0], [2.5], [4.0]]), np.array([True]), 20, crowd=4, seed=Seed(1))
+    >>> bool(((predicates.low == 2.5) & (predicates.high == 2.5)).any())
+    True
     """
     rng = seed.numpy()
     single = _about_one(table, ordered, wanted // _ONE_COLUMN, rng)
@@ -108,7 +112,12 @@ def guessed(table: np.ndarray, ordered: np.ndarray, wanted: int, *, crowd: int, 
 
 
 def fitting(predicates: Predicates, table: np.ndarray) -> list[np.ndarray]:
-    """Of each predicate the row numbers that fit it, by the column that leaves fewest and then the others."""
+    """Of each predicate the row numbers that fit it, by the column that leaves fewest and then the others.
+
+    >>> forties = Predicates(low=np.array([[40.0, -np.inf]]), high=np.array([[49.0, np.inf]]))
+    >>> fitting(forties, np.array([[44.0, 1.0], [50.0, 1.0], [MISSING, 2.0]]))
+    [array([0])]
+    """
     order = np.argsort(table, axis=0, kind="stable")
     ends = np.zeros((2, *predicates.low.shape), dtype=np.int64)
     for j in range(table.shape[1]):
@@ -116,7 +125,7 @@ def fitting(predicates: Predicates, table: np.ndarray) -> list[np.ndarray]:
         ends[0, :, j] = np.searchsorted(values, predicates.low[:, j], side="left")
         ends[1, :, j] = np.searchsorted(values, predicates.high[:, j], side="right")
     fewest, used, found = (ends[1] - ends[0]).argmin(axis=1), predicates.used, []
-    for i, column in enumerate(fewest):
+    for i, column in enumerate(fewest.tolist()):
         rows = order[ends[0, i, column] : ends[1, i, column], column]
         for j in np.flatnonzero(used[i]):
             if j != column:
@@ -137,17 +146,18 @@ def _codes(values: pd.Series, schema: TableSchema, name: str, drawn: Sides) -> n
 
 def _about_one(table: np.ndarray, ordered: np.ndarray, most: int, rng: np.random.Generator) -> Predicates:
     """Values that a column has once, and its extremes."""
-    found = []
+    found = []  # of each column a list of (column, low, high)
     for j, column in enumerate(table.T):
         values, times = np.unique(column, return_counts=True)
-        found += [(j, value, value) for value in values[times == 1]]
-        present = values[values > MISSING]
+        once, present = values[times == 1], values[values > MISSING]
+        found.append(np.column_stack([np.full(len(once), float(j)), once, once]))
         if ordered[j] and len(present):
-            found += [(j, _LOWEST, present[0]), (j, present[-1], np.inf)]
-    chosen = rng.permutation(len(found))[:most]
+            found.append(np.array([[j, _LOWEST, present[0]], [j, present[-1], np.inf]]))
+    listed = np.concatenate(found)
+    chosen = listed[rng.permutation(len(listed))[:most]]
     low, high = np.full((len(chosen), table.shape[1]), -np.inf), np.full((len(chosen), table.shape[1]), np.inf)
-    for i, (j, lowest, highest) in enumerate(found[k] for k in chosen):
-        low[i, j], high[i, j] = lowest, highest
+    at = np.arange(len(chosen)), chosen[:, 0].astype(int)
+    low[at], high[at] = chosen[:, 1], chosen[:, 2]
     return Predicates(low, high)
 
 
@@ -155,7 +165,7 @@ def _about_several(table: np.ndarray, ordered: np.ndarray, count: int, rng: np.r
     """Some columns of a random row, as they stand there or nearly so."""
     width = table.shape[1]
     rows = rng.integers(len(table), size=count)
-    sizes = rng.integers(2, min(width, _MOST_COLUMNS) + 1, size=count)
+    sizes = rng.integers(min(2, width), min(width, _MOST_COLUMNS) + 1, size=count)
     used = rng.random((count, width)).argsort(axis=1).argsort(axis=1) < sizes[:, None]
     low, high = _intervals(table, ordered)
     return Predicates(np.where(used, low[rows], -np.inf), np.where(used, high[rows], np.inf))

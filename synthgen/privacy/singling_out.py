@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 _CROWD = 20  # a predicate that fits more patients singles nobody out on either side, whoever was trained on
-_MANY, _FEW, _BATCH = 20_000, 2_000, 500  # permutations: for a p-value, for a standard deviation, at a time
+_MANY, _FEW, _BATCH = 20_000, 2_000, 500  # permutations: for a small p-value, for a standard deviation, at a time
+_ENOUGH = 20  # permutations at least as extreme, from which on a p-value is known well enough
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,9 @@ class SinglingOut:
         by_chance = _share(_fits(naive, real, drawn), train) if len(naive) else 0.0
         reach = drawn.count / evidence.train.patient_count
         fits, several = _fits(guesses, real, drawn), guesses.several
-        attack, p_value = _attack(fits, train, ~train, seed.child("all"), naive=by_chance, reach=reach)
+        attack, p_value = _attack(
+            fits, train, ~train, seed.child("all"), naive=by_chance, reach=reach, permutations=_MANY
+        )
         parts = {"several_columns": np.flatnonzero(several), "one_column": np.flatnonzero(~several)}
         words = Words(
             "share of predicates that single out one patient, train minus control",
@@ -126,25 +129,29 @@ def _attack(
     *,
     naive: float = 0.0,
     reach: float = 1.0,
-    permutations: int = _MANY,
+    permutations: int,
 ) -> tuple[Attack, float]:
     """Success on two sides of equal size, how it varies when patients change sides, and its p-value."""
     there = np.flatnonzero(one | other)
     fits = fits[:, there]
-    some = np.flatnonzero(fits.sum(axis=1))
-    null = _permuted(fits[some], len(there), permutations, seed) / fits.shape[0]
     train, control = _share(fits, one[there]), _share(fits, other[there])
-    attack = Attack(train, control, naive, float(null.std()), fits.shape[0], len(there) // 2, reach)
-    return attack, permutation_p(train - control - 1e-9, null)
+    observed = round((train - control) * fits.shape[0])
+    null = _permuted(fits[np.flatnonzero(fits.sum(axis=1))], len(there), permutations, observed, seed)
+    sd = float(null.std()) / fits.shape[0]
+    return Attack(train, control, naive, sd, fits.shape[0], len(there) // 2, reach), permutation_p(observed, null)
 
 
-def _permuted(fits: csr_array, people: int, permutations: int, seed: Seed) -> np.ndarray:
-    """Patients singled out on one side minus those on the other, with sides drawn by lot. Shape: -> (permutations,)."""
+def _permuted(fits: csr_array, people: int, permutations: int, observed: float, seed: Seed) -> np.ndarray:
+    """Patients singled out on one side minus those on the other, with sides drawn by lot. Shape: -> (permutations,).
+
+    The most permutations are made only where fewer leave the p-value in doubt (Besag and Clifford 1991,
+    doi:10.1093/biomet/78.2.301).
+    """
     rng, total = seed.numpy(), np.asarray(fits.sum(axis=1)).ravel()[:, None]
     labels = np.zeros((people, _BATCH), dtype=np.float32)
     labels[: people // 2] = 1
-    drawn = []
-    for _ in range(permutations // _BATCH):
+    drawn = np.empty(0)
+    while len(drawn) < permutations and (len(drawn) < _FEW or (drawn >= observed).sum() < _ENOUGH):
         counts = fits @ rng.permuted(labels, axis=0)
-        drawn.append((counts == 1).sum(axis=0) - (total - counts == 1).sum(axis=0))
-    return np.concatenate(drawn).astype(float)
+        drawn = np.concatenate([drawn, (counts == 1).sum(axis=0) - (total - counts == 1).sum(axis=0)])
+    return drawn

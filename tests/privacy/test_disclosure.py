@@ -18,7 +18,7 @@ from synthgen.rng import Seed
 from synthgen.schema import Column, TableSchema
 from synthgen.testing import check_check
 
-CHECKS = (SinglingOut(attacks=800), Linkability(), Inference())
+CHECKS = (SinglingOut(attacks=500), Linkability(), Inference())
 IDS = [check.name for check in CHECKS]
 every_check = pytest.mark.parametrize("check", CHECKS, ids=IDS)
 
@@ -27,6 +27,7 @@ every_check = pytest.mark.parametrize("check", CHECKS, ids=IDS)
 def few_permutations(monkeypatch):
     monkeypatch.setattr("synthgen.privacy.labels._MOST", 2000)
     monkeypatch.setattr("synthgen.privacy.singling_out._MANY", 2000)
+    monkeypatch.setattr("synthgen.privacy.singling_out._FEW", 500)
 
 
 def measured(check, train, holdout, synthetic, seed=0):
@@ -135,7 +136,7 @@ def test_a_patient_counts_once(check):
     train, holdout, synthetic = visits(200, 1), visits(150, 2), visits(150, 3)
     found = measured(check, train, holdout, synthetic)
     assert found.statistic.low <= 0 <= found.statistic.high
-    assert "150 patients were attacked on each side" in found.notes[-1] + "".join(found.notes)
+    assert any("150 patients were attacked on each side" in note for note in found.notes)
     assert measured(check, train, holdout, train).statistic.low > 0.3
 
 
