@@ -14,6 +14,7 @@ from synthgen.privacy.inference import Inference
 from synthgen.privacy.linkability import Linkability
 from synthgen.privacy.predicates import MISSING, Predicates, fitting, guessed
 from synthgen.privacy.singling_out import SinglingOut
+from synthgen.privacy.space import Space, squared_distances
 from synthgen.rng import Seed
 from synthgen.schema import Column, TableSchema
 from synthgen.testing import check_check
@@ -281,6 +282,19 @@ def test_more_neighbours_link_more():
     for name in ("success_control", "success_naive"):
         values = [details[name].value for details in shares]
         assert values == sorted(set(values))
+
+
+def test_blind_linking_is_a_draw_of_one_in_all_rows():
+    found = measured(Linkability(), population(200, 1), population(200, 2), population(160, 3))
+    assert found.details["success_naive"].value == 1 / 160
+
+
+def test_a_space_of_some_columns_is_the_space_of_a_table_that_has_only_these():
+    frame = population(100, 1).table
+    numeric = frozenset(NUMBERS)
+    some = Space.fit(frame, numeric).only(["glucose", "ward"]).encode(frame)
+    alone = Space.fit(frame[["glucose", "ward"]], numeric).encode(frame)
+    np.testing.assert_allclose(squared_distances(some, some), squared_distances(alone, alone), atol=1e-6)
 
 
 def doubled(n, seed):
