@@ -35,8 +35,10 @@ def clopper_pearson(successes: int, n: int, *, confidence: float = 0.95) -> Esti
     return Estimate(successes / n, low, high, n, "Clopper-Pearson", confidence)
 
 
-def wilson(successes: int, n: int, *, confidence: float = 0.95) -> Estimate:
+def wilson(successes: float, n: int, *, confidence: float = 0.95) -> Estimate:
     """The score interval of a share: close to its nominal coverage on average, and never outside 0 to 1.
+
+    Successes may be a fraction, where n is the number of independent trials that the data are worth.
 
     >>> print(wilson(50, 100))
     0.500 [0.404, 0.596]
@@ -55,7 +57,7 @@ def wilson(successes: int, n: int, *, confidence: float = 0.95) -> Estimate:
     return Estimate(share, low, high, n, "Wilson score", confidence)
 
 
-def difference(successes1: int, n1: int, successes2: int, n2: int, *, confidence: float = 0.95) -> Estimate:
+def difference(successes1: float, n1: int, successes2: float, n2: int, *, confidence: float = 0.95) -> Estimate:
     """The first share minus the second, with Newcombe's hybrid score interval; its n is the smaller one.
 
     >>> print(difference(56, 70, 48, 80))

@@ -236,12 +236,13 @@ def _records(evidence: Evidence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _record_numbers(tables: Mapping[str, pd.Series], columns: Mapping[str, Column]) -> np.ndarray:
     numbers = np.zeros(len(next(iter(tables.values()))), dtype=np.int64)
     for name, values in tables.items():
-        codes = pd.factorize(_at_precision(values, columns[name]))[0].astype(np.int64) + 1
+        codes = pd.factorize(at_precision(values, columns[name]))[0].astype(np.int64) + 1
         numbers = np.unique(numbers * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1].astype(np.int64)
     return numbers
 
 
-def _at_precision(values: pd.Series, column: Column) -> pd.Series:
+def at_precision(values: pd.Series, column: Column) -> pd.Series:
+    """Values as the schema tells them apart; reals at single precision, so that a storage type hides no equality."""
     if column.kind == "real":
         rounded = values.astype(float) if column.decimals is None else values.astype(float).round(column.decimals)
         return rounded.astype(np.float32) + np.float32(0)  # + 0: zero and negative zero are one value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,15 +78,20 @@ class Space:
         ordered = [name for name in names if name in numeric]
         magnitude = math.ceil(math.log2(6 * len(ordered) + len(names) + 1))
         grid = 2.0 ** -((52 - magnitude) // 2)
-        numbers = {name: _fit_number(_as_floats(pool[name]), grid) for name in ordered}
+        numbers = {name: _fit_number(as_floats(pool[name]), grid) for name in ordered}
         return Space(numbers, {name: _fit_levels(pool[name]) for name in names if name not in numeric}, grid)
+
+    def only(self, names: Collection[str]) -> Space:
+        """The space of some of the columns: what somebody sees who knows these and no others."""
+        numbers = {name: number for name, number in self.numbers.items() if name in names}
+        return Space(numbers, {name: levels for name, levels in self.categories.items() if name in names}, self.grid)
 
     def encode(self, rows: pd.DataFrame) -> Points:
         """Place rows of any set in the space."""
         n = len(rows)
         numbers, codes, extra = [np.zeros((n, 0))], [np.zeros((n, 0), dtype=np.int32)], np.zeros(n)
         for name, number in self.numbers.items():
-            values = _as_floats(rows[name])
+            values = as_floats(rows[name])
             absent = np.isnan(values)
             numbers.append(_place(values, absent, number, self.grid)[:, None])
             if number.can_miss:
@@ -131,7 +137,7 @@ def hashes(points: Points) -> np.ndarray:
     return mixed
 
 
-def _as_floats(values: pd.Series) -> np.ndarray:
+def as_floats(values: pd.Series) -> np.ndarray:
     """Numbers, or dates as nanoseconds; NaN where missing."""
     if pd.api.types.is_datetime64_any_dtype(values.dtype):
         numbers = values.to_numpy().astype("datetime64[ns]").astype(np.int64).astype(float)
