@@ -101,3 +101,23 @@ def test_same_seed_same_bytes():
     a, b, c = (label_test(counts, np.arange(100) < 50, np.arange(100), seed=Seed(s)) for s in (1, 1, 2))
     assert (a.p_more, a.spread.tobytes()) == (b.p_more, b.spread.tobytes())
     assert a.p_more != c.p_more
+
+
+def test_each_count_has_a_p_of_its_own():
+    """Adjusted for testing all: the smallest is that of the largest deviance, and a count without a leak keeps its."""
+    is_train = np.arange(90) < 60
+    counts = np.zeros((90, 2))
+    counts[:30, 0] = 1
+    counts[::3, 1] = 1
+    test = label_test(counts, is_train, np.arange(90), seed=Seed(1))
+    assert test.p_each.min() == test.p_more == test.p_each[0] < 0.001
+    assert test.p_each[1] > 0.5
+
+
+def test_the_largest_of_several_shares_has_a_lower_bound_for_all():
+    counts = np.random.default_rng(1).poisson(1.0, (300, 2)).astype(float)
+    counts[:60] += 1
+    test = label_test(counts, np.arange(300) < 200, np.arange(300), seed=Seed(1))
+    alone, among = test.leaked(0, 400), test.leaked(0, 400, among=8)
+    assert 0 < among.low < alone.low
+    assert (among.value, among.high) == (alone.value, alone.high)
