@@ -145,7 +145,7 @@ class ExactCopies:
 
 
 def tested(found: Sequence[Neighbors], seed: Seed, alpha: float) -> LabelTest:
-    """All spaces and cut-offs together; first, at each cut-off, the space in which a row or image is most conspicuous."""
+    """All spaces and cut-offs together; first, at each cut-off, the space in which a row is most conspicuous."""
     joint = found[0] if len(found) == 1 else sharpest(found)
     columns = [landed(joint), *(landed(one) for one in found if len(found) > 1)]
     counts = np.concatenate(columns, axis=1)

@@ -276,7 +276,7 @@ def _by_code(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _add_where_equal(
     scores: np.ndarray, rows: np.ndarray, codes: np.ndarray, listed: tuple[np.ndarray, np.ndarray], amounts: np.ndarray
 ) -> None:
-    """Add an amount for each of `rows` to the cells whose query (in `rows`, with `codes`) and pool row have the same code."""
+    """Add to the cells whose query (in `rows`, with `codes`) and pool row have the same code; one amount per query."""
     if not len(rows):
         return
     order, sorted_codes = listed
