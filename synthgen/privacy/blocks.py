@@ -15,8 +15,8 @@ from synthgen.privacy.agreement import agreements, most_agreeing
 from synthgen.privacy.column_blocks import Block, column_blocks
 from synthgen.privacy.copies import CUTOFFS, fewest_seen, half_of_holdout, landed, mirror_note
 from synthgen.privacy.labels import LabelTest, label_test
-from synthgen.privacy.neighbors import Neighbors, Sets, placed, placed_by, search, shared_columns
-from synthgen.privacy.space import Points, hashes
+from synthgen.privacy.neighbors import Neighbors, Sets, content_order, placed, placed_by, search, shared_columns
+from synthgen.privacy.space import Points
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 
@@ -141,9 +141,9 @@ def _arranged(evidence: Evidence) -> Evidence:
     def arrange() -> Evidence:
         sets = placed(evidence)
         pairs = (
-            (evidence.train, _order(sets.train, sets.train_patients)),
-            (evidence.holdout, _order(sets.holdout, evidence.holdout.patients)),
-            (evidence.synthetic, _order(sets.synthetic, np.arange(len(sets.synthetic)))),
+            (evidence.train, content_order(sets.train, sets.train_patients)),
+            (evidence.holdout, content_order(sets.holdout, evidence.holdout.patients)),
+            (evidence.synthetic, content_order(sets.synthetic, np.arange(len(sets.synthetic)))),
         )
         train, holdout, synthetic = (data.take(order) for data, order in pairs)
         arranged = replace(evidence, train=train, holdout=holdout, synthetic=synthetic, shared={})
@@ -151,14 +151,6 @@ def _arranged(evidence: Evidence) -> Evidence:
         return arranged
 
     return evidence.once("arranged", arrange)
-
-
-def _order(points: Points, patients: np.ndarray) -> np.ndarray:
-    """By contents; equal rows by what else their patient has."""
-    contents = hashes(points)
-    whole = np.zeros(patients.max() + 1, dtype=np.uint64)
-    np.add.at(whole, patients, contents)
-    return np.lexsort((whole[patients], contents))
 
 
 def _placed(evidence: Evidence, block: Block) -> tuple[Sets, list[np.ndarray]]:
