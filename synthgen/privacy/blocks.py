@@ -79,7 +79,8 @@ class BlockCopies:
         shares = [test.leaked(_at(i), rows) for i in range(len(blocks))]
         worst = int(np.argmax([share.value for share in shares]))
         fewest = {b.name: k for b, k in zip(blocks, _fewest(looked, blocks, test), strict=True) if np.isfinite(k)}
-        p_values = {f"p, {block.name}": _p(test, i) for i, block in enumerate(blocks)}
+        p_values = [_p(test, i) for i in range(len(blocks))]
+        least = int(np.argmin([p.value for p in p_values]))
         named = zip(blocks, shares, strict=True)
         smallest = {f"smallest share seen, {name}": exactly(k / rows, n=rows) for name, k in fewest.items()}
         half = [fewest[block.name] for block in blocks if block.how == "agreement" and block.name in fewest]
@@ -88,12 +89,13 @@ class BlockCopies:
             label="share of synthetic rows that copy a part of a train patient's record, in the worst block",
             statistic=_worst(test, len(blocks), rows),
             better="lower",
-            answer=f"Of {len(blocks)} blocks of columns the most conspicuous is: {blocks[worst].name}; there "
-            f"{shares[worst].value:.2%} of the synthetic rows copy a train patient beyond chance.",
+            answer=f"Of {len(blocks)} blocks the one with the largest share of copies is: {blocks[worst].name}; there "
+            f"{shares[worst].value:.2%} of the synthetic rows copy a train patient beyond chance. The one that chance "
+            f"explains least is: {blocks[least].name} (p = {p_values[least].value:.2g}).",
             control=_control(evidence, blocks, seed),
             details={
                 **{block.name: share for block, share in named},
-                **p_values,
+                **{f"p, {block.name}": p for block, p in zip(blocks, p_values, strict=True)},
                 **smallest,
                 "mirror_p": exactly(test.p_fewer, n=test.permutations),
             },

@@ -21,7 +21,8 @@ from synthgen.rng import Seed
 from synthgen.stats import permutation_p
 
 _OUTER = 0.1  # share of the values at each end that show how often numbers coincide
-_OUTERMOST = (1, 3, np.inf)  # cells of each tail
+_OUTERMOST = (1, 3, 10)  # cells of each tail
+_BATCH_CELLS = 4_000_000
 _DRAWS = 20_000
 _FEWEST_PAIRS = 30  # of train and holdout values close to each other, or the rate is unknown
 
@@ -30,7 +31,8 @@ def extremes_p(columns: Sequence[Cells], pool: Pool) -> float:
     """The chance that synthetic values hit the extremes of single train patients so often, to the digit, or more.
 
     Each cell is hit with the chance that one of the synthetic values near it is it, on its own. A hit counts the more
-    the smaller its chance was; the outermost cell of each tail, the three outermost ones and all are tested together.
+    the smaller its chance was; the outermost cell of each tail, the three and the ten outermost ones are tested
+    together.
     """
     parts = [
         _tail(cells, sign * cells.numbers, pool)
@@ -39,13 +41,15 @@ def extremes_p(columns: Sequence[Cells], pool: Pool) -> float:
         for sign in (-1.0, 1.0)
     ]
     hit, chance, place = (np.concatenate(column) for column in zip(*parts, strict=True)) if parts else [np.zeros(0)] * 3
-    known = (chance > 0) & (chance < 1)
+    known = (chance > 0) & (chance < 1) & (place < max(_OUTERMOST))
     if not (hit[known] > 0).any():
         return 1.0
     chance, place = chance[known], place[known]
     weights = np.stack([-np.log(chance) * (place < most) for most in _OUTERMOST], axis=1)
-    drawn = Seed(0).child("rare", "hits").numpy().random((_DRAWS, len(chance))) < chance
-    null, found = drawn @ weights, hit[known] @ weights
+    rng, batch = Seed(0).child("rare", "hits").numpy(), max(1, _BATCH_CELLS // len(chance))
+    sizes = [min(batch, _DRAWS - start) for start in range(0, _DRAWS, batch)]
+    null = np.concatenate([(rng.random((size, len(chance))) < chance) @ weights for size in sizes])
+    found = hit[known] @ weights
     mean, sd = chance @ weights, np.maximum(np.sqrt((chance * (1 - chance)) @ weights**2), 1e-9)
     return permutation_p(float(((found - mean) / sd).max()) - 1e-9, ((null - mean) / sd).max(axis=1))
 
@@ -118,7 +122,7 @@ def _coincidence(train: np.ndarray, holdout: np.ndarray, start: float, width: fl
     one, other = (np.unique(side[side >= start]) for side in (train, holdout))
     if width <= 0 or not len(one) or not len(other):
         return None
-    low, high = (np.searchsorted(other, one + sign * width, side=side) for sign, side in ((-1, "left"), (1, "right")))
+    low, high = np.searchsorted(other, one - width, side="left"), np.searchsorted(other, one + width, side="right")
     pairs, equal = int((high - low).sum()), int(np.isin(one, other).sum())
     return (equal + 1) / (pairs + 1) if pairs >= _FEWEST_PAIRS else None
 

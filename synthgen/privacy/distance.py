@@ -97,7 +97,8 @@ def _scored(evidence: Evidence, most: int, seed: Seed) -> tuple[Scores, Scores]:
         scores[f"real, {name}"] = _larger(nearest(side, synthetic, 1)[1][:, 0], _others(side))
         scores[f"synthetic, {name}"] = _larger(to[name][:, 0], among)
         scores[f"DCR {name}"] = to[name][:, 0]
-        scores[f"NNDR {name}"] = np.divide(*to[name].T, out=np.zeros(len(among)), where=to[name][:, 0] > 0)
+        first, second = to[name].T
+        scores[f"NNDR {name}"] = np.divide(first, second, out=np.zeros(len(among)), where=first > 0)
     return scores, {f"synthetic to {name}": found[:, 0] for name, found in to.items()}
 
 

@@ -18,6 +18,7 @@ NUMERIC = ("integer", "real", "datetime")
 FEW = 5  # patients: a level that so many or fewer have is rare
 _TAIL = 0.005  # share of the pooled values at each end that are extremes
 _COMBINATIONS = 150  # of two, and of three columns; of more a random part, chosen by the names alone
+_COMBINED = 40  # columns of these combinations
 _SURPRISING = 0.1  # synthetic rows that would have a combination if its columns were independent
 
 
@@ -35,6 +36,7 @@ class Cells:
     share: np.ndarray
     numbers: np.ndarray | None
     declared: bool  # its levels stand in the schema, so they are no secret
+    bounds: tuple[float, ...] = ()  # of a number, that stand in the schema, at single precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,9 @@ def cells_of(evidence: Evidence) -> tuple[list[Cells], Pool]:
         share = np.bincount(codes[: pool.rows][codes[: pool.rows] >= 0], minlength=len(levels)) / pool.rows
         numbers = _numbers(values) if column.kind in NUMERIC else None
         declared = column.levels is not None or column.kind == "boolean"
-        found.append(Cells(name, codes.astype(np.int64), share, numbers, declared))
+        declared_bounds = (column.minimum, column.maximum)
+        bounds = tuple(float(np.float32(bound)) for bound in declared_bounds if bound is not None)
+        found.append(Cells(name, codes.astype(np.int64), share, numbers, declared, bounds))
     return found, pool
 
 
@@ -80,14 +84,18 @@ def holders(codes: np.ndarray, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def extremes(cells: Cells, pool: Pool) -> np.ndarray:
-    """Which levels of a number are extreme: beyond the outermost half percent of the pooled values at either end."""
+    """Which levels of a number are extreme: beyond the outermost half percent of the pooled values at either end.
+
+    A bound that the schema declares is no secret.
+    """
     assert cells.numbers is not None
     present = np.flatnonzero(cells.codes[: pool.rows] >= 0)
     extreme = np.zeros(len(cells.share), dtype=bool)
     if len(present):
         values = cells.numbers[present]
         low, high = np.quantile(values, [_TAIL, 1 - _TAIL], method="inverted_cdf")
-        extreme[cells.codes[present[(values <= low) | (values >= high)]]] = True
+        outer = ((values <= low) | (values >= high)) & ~np.isin(values.astype(np.float32), np.float32(cells.bounds))
+        extreme[cells.codes[present[outer]]] = True
     return extreme
 
 
@@ -145,11 +153,14 @@ def _combined(group: Sequence[Cells], pool: Pool) -> tuple[np.ndarray, np.ndarra
 def _chosen(columns: Sequence[Cells], roles: Sequence[str]) -> list[tuple[Cells, ...]]:
     """Pairs and triples of columns; of very many those with the most declared roles, then random ones."""
     chosen: list[tuple[Cells, ...]] = []
+    order = Seed(0).child("rare", "columns").numpy().permutation(len(columns))
+    first = sorted(sorted(order, key=lambda i: columns[i].name not in roles)[:_COMBINED])
+    columns = [columns[i] for i in first]
     for size in (2, 3):
         groups = list(combinations(columns, size))
         shuffled = Seed(0).child("rare", "combinations", str(size)).numpy().permutation(len(groups))
-        first = sorted(shuffled, key=lambda i: -sum(cells.name in roles for cells in groups[i]))
-        chosen += [groups[i] for i in first[:_COMBINATIONS]]
+        preferred = sorted(shuffled, key=lambda i: -sum(cells.name in roles for cells in groups[i]))
+        chosen += [groups[i] for i in preferred[:_COMBINATIONS]]
     return chosen
 
 

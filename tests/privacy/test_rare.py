@@ -137,6 +137,19 @@ def test_extremes_are_few_and_outermost():
     assert extreme[np.argmin(values)]
 
 
+def test_a_declared_bound_is_no_secret():
+    train, holdout, fresh = sets_of(8, 300, 200, 100)
+    most = float(np.r_[train.table["weight"], holdout.table["weight"]].max())
+    columns = [dataclasses.replace(c, maximum=most) if c.name == "weight" else c for c in SCHEMA.columns]
+    open_, bounded = (
+        cells_of(evidence(*(table(data.table, schema) for data in (train, holdout, fresh))))[0]
+        for schema in (SCHEMA, TableSchema(tuple(columns)))
+    )
+    pool = cells_of(evidence(train, holdout, fresh))[1]
+    without, within = (next(extremes(c, pool) for c in columns if c.name == "weight") for columns in (open_, bounded))
+    assert without.sum() == within.sum() + 1
+
+
 def test_counts_of_a_table_made_by_hand():
     """One patient has a code, a code and a sex, that nobody else has; a shared code is no single patient's."""
     schema = TableSchema((Column("code", "code"), Column("sex", "categorical")))
