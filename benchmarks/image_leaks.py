@@ -25,7 +25,8 @@ from synthgen.findings import Estimate
 from synthgen.image_features import STEPS, between, moved, trained_encoder
 from synthgen.image_io import read_images
 from synthgen.image_views import Views, thumbnails
-from synthgen.privacy.image_copies import searches, tested, window_search
+from synthgen.privacy.copies import tested
+from synthgen.privacy.image_copies import searches, window_search
 from synthgen.privacy.neighbors import Neighbors
 from synthgen.rng import Seed
 from synthgen.stats import clopper_pearson, holm

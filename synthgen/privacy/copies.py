@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +14,7 @@ from synthgen.errors import NotAssessable
 from synthgen.findings import Estimate, Measurement, exactly
 from synthgen.privacy.labels import LabelTest, label_test, patients_needed
 from synthgen.privacy.neighbors import Neighbors, neighbors, placed, pooled_patients, search, shared_columns
+from synthgen.privacy.precision import at_precision
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 from synthgen.schema import Column
@@ -58,7 +59,7 @@ class NeighborCopies:
         """
         found = neighbors(evidence)
         rows, everything = len(found.first), len(evidence.synthetic)
-        test = _test_neighbors(found, seed, self.alpha)
+        test = tested([found], seed, self.alpha)
         fewest = fewest_seen(test, evidence, rows)
         shares = [test.leaked(which, rows) for which in range(len(CUTOFFS))]
         notes = [f"an exact copy of {fewest:.0f} different train patients would be seen with 90 % chance"]
@@ -143,11 +144,28 @@ class ExactCopies:
         )
 
 
-def _test_neighbors(found: Neighbors, seed: Seed, alpha: float) -> LabelTest:
-    ratio = found.ratio
-    landed = [np.bincount(found.nearest[ratio <= cutoff], minlength=len(found.is_train)) for cutoff in CUTOFFS]
-    counts = np.stack(landed, axis=1).astype(float)
-    return label_test(counts, found.is_train, found.patients, seed=seed, alpha=alpha)
+def tested(found: Sequence[Neighbors], seed: Seed, alpha: float) -> LabelTest:
+    """All spaces and cut-offs together; first, at each cut-off, the space in which a row is most conspicuous."""
+    joint = found[0] if len(found) == 1 else sharpest(found)
+    columns = [landed(joint), *(landed(one) for one in found if len(found) > 1)]
+    counts = np.concatenate(columns, axis=1)
+    return label_test(counts, joint.is_train, joint.patients, seed=seed, alpha=alpha)
+
+
+def landed(found: Neighbors) -> np.ndarray:
+    """How many queries landed on each pool row, at each cut-off. Shape: -> (pool, cut-offs)."""
+    ratio, pool = found.ratio, len(found.is_train)
+    return np.stack([np.bincount(found.nearest[ratio <= t], minlength=pool) for t in CUTOFFS], axis=1).astype(float)
+
+
+def sharpest(found: Sequence[Neighbors]) -> Neighbors:
+    """For each query the search in which the ratio of its distances is smallest."""
+    best = np.argmin(np.stack([one.ratio for one in found]), axis=0)
+    rows = np.arange(len(best))
+    nearest, first, second = (
+        np.stack([getattr(one, name) for one in found])[best, rows] for name in ("nearest", "first", "second")
+    )
+    return Neighbors(nearest, first, second, found[0].is_train, found[0].patients)
 
 
 def fewest_seen(test: LabelTest, evidence: Evidence, rows: int) -> float:
@@ -196,7 +214,7 @@ def _neighbor_control(evidence: Evidence, seed: Seed) -> Estimate | None:
     patients = np.concatenate([sets.train_patients, sets.holdout_patients[~half]])
     dense = np.unique(patients, return_inverse=True)[1]
     found = search(sets.holdout.take(half), sets.train, sets.holdout.take(~half), dense)
-    return _test_neighbors(found, seed.child("control"), 0.001).leaked(DECIDING, len(found.first))
+    return tested([found], seed.child("control"), 0.001).leaked(DECIDING, len(found.first))
 
 
 def _exact_control(evidence: Evidence, seed: Seed) -> Estimate | None:
@@ -239,14 +257,6 @@ def _record_numbers(tables: Mapping[str, pd.Series], columns: Mapping[str, Colum
         codes = pd.factorize(at_precision(values, columns[name]))[0].astype(np.int64) + 1
         numbers = np.unique(numbers * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1].astype(np.int64)
     return numbers
-
-
-def at_precision(values: pd.Series, column: Column) -> pd.Series:
-    """Values as the schema tells them apart; reals at single precision, so that a storage type hides no equality."""
-    if column.kind == "real":
-        rounded = values.astype(float) if column.decimals is None else values.astype(float).round(column.decimals)
-        return rounded.astype(np.float32) + np.float32(0)  # + 0: zero and negative zero are one value
-    return values.astype(float).round() + 0.0 if column.kind == "integer" else values
 
 
 def _equal_rows(synthetic: np.ndarray, pool: np.ndarray, owners: np.ndarray) -> np.ndarray:

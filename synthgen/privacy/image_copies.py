@@ -14,8 +14,8 @@ from torch.nn.functional import normalize, unfold
 from synthgen.findings import Estimate, Measurement, exactly
 from synthgen.image_features import between, encoder, moved
 from synthgen.image_views import Views, own_views
-from synthgen.privacy.copies import CUTOFFS, DECIDING, fewest_seen, half_of_holdout, mirror_note
-from synthgen.privacy.labels import LabelTest, label_test
+from synthgen.privacy.copies import CUTOFFS, DECIDING, fewest_seen, half_of_holdout, mirror_note, sharpest, tested
+from synthgen.privacy.labels import LabelTest
 from synthgen.privacy.neighbors import Neighbors, search
 from synthgen.privacy.registration import registered
 from synthgen.privacy.space import Points
@@ -175,7 +175,7 @@ def conspicuous(evidence: Evidence) -> tuple[np.ndarray, Neighbors]:
     seen = own_views(evidence)
     rows = _searched(len(seen.synthetic))
     looks = searches(encoder(evidence).embed, seen)
-    return rows.numpy(), _sharpest([look(seen.synthetic[rows]) for look in looks])
+    return rows.numpy(), sharpest([look(seen.synthetic[rows]) for look in looks])
 
 
 def _searched(images: int) -> Tensor:
@@ -188,32 +188,8 @@ def _searched(images: int) -> Tensor:
 
 def _shares(found: Sequence[Neighbors]) -> tuple[tuple[float, float], ...]:
     """The share of images whose ratio of distances, in the space where it is smallest, is at most so much."""
-    ratio = (found[0] if len(found) == 1 else _sharpest(found)).ratio
+    ratio = (found[0] if len(found) == 1 else sharpest(found)).ratio
     return tuple((t, round(float((ratio <= t).mean()), 4)) for t in _RATIOS)
-
-
-def tested(found: Sequence[Neighbors], seed: Seed, alpha: float) -> LabelTest:
-    """All spaces and cut-offs together; first, at each cut-off, the space in which an image is most conspicuous."""
-    joint = found[0] if len(found) == 1 else _sharpest(found)
-    columns = [_landed(joint), *(_landed(one) for one in found if len(found) > 1)]
-    counts = np.concatenate(columns, axis=1)
-    return label_test(counts, joint.is_train, joint.patients, seed=seed, alpha=alpha)
-
-
-def _landed(found: Neighbors) -> np.ndarray:
-    """How many images landed on each pooled one, at each cut-off. Shape: -> (pool, cut-offs)."""
-    ratio, pool = found.ratio, len(found.is_train)
-    return np.stack([np.bincount(found.nearest[ratio <= t], minlength=pool) for t in CUTOFFS], axis=1).astype(float)
-
-
-def _sharpest(found: Sequence[Neighbors]) -> Neighbors:
-    """For each query the search in which the ratio of its distances is smallest."""
-    best = np.argmin(np.stack([one.ratio for one in found]), axis=0)
-    rows = np.arange(len(best))
-    nearest, first, second = (
-        np.stack([getattr(one, name) for one in found])[best, rows] for name in ("nearest", "first", "second")
-    )
-    return Neighbors(nearest, first, second, found[0].is_train, found[0].patients)
 
 
 def _nearest_of(versions: Sequence[Neighbors]) -> Neighbors:
@@ -280,7 +256,7 @@ def window_search(seen: Views) -> Search:
             flat = (part.std(1) < 2 * _FLAT).numpy()
             first, second = np.where(flat, np.inf, found.first), np.where(flat, 1.0, found.second)
             found = Neighbors(found.nearest, first, second, found.is_train, found.patients)
-            best = found if best is None else _sharpest((best, found))
+            best = found if best is None else sharpest((best, found))
         assert best is not None, "there is at least one window"
         return best
 
@@ -338,7 +314,7 @@ def _sources(seen: Views, seed: Seed) -> np.ndarray:
 def _fewest(test: LabelTest, looks: Sequence[Search], copies: Tensor, sources: np.ndarray, rows: int) -> float:
     """How many copies of a kind would be seen: some of them land where they should, conspicuously enough."""
     found = [look(copies) for look in looks]
-    joint = found[0] if len(found) == 1 else _sharpest(found)
+    joint = found[0] if len(found) == 1 else sharpest(found)
     right = joint.patients[joint.nearest] == joint.patients[sources]
     hits = [float((right & (joint.ratio <= t)).mean()) for t in CUTOFFS]
     return test.smallest_seen(rows, hits=np.array(hits))

@@ -42,19 +42,27 @@ class LabelTest:
     spread: np.ndarray  # (counts, 2): the permuted excess's 2.5 % and 97.5 % points
     p_more: float  # of the largest signed deviance: train preferred
     p_fewer: float  # of the smallest: train avoided
+    p_each: np.ndarray  # of each count's own deviance against the largest of all: adjusted for testing all of them
     critical: float  # the largest signed deviance has this or more with chance alpha
     alpha: float
     permutations: int
 
-    def leaked(self, which: int, rows: int) -> Estimate:
+    def leaked(self, which: int, rows: int, *, among: int = 1) -> Estimate:
         """The share of synthetic rows that owe their place to a train patient.
 
         A row that copies always counts for train, any other one with the chance of the train share f: so k copies
         raise the count by (1 - f) k. The interval is that of the permuted counts around the estimate; it is cut at
         0, below which no share lies, and at the counted train rows, of which the copies are a part.
+
+        Args:
+            which: of the counts.
+            rows: synthetic rows.
+            among: of how many counts this one is picked because it is large; the lower bound then holds for all.
         """
         scale = (1 - self.train_share) * rows
         low, high = self.spread[which]
+        if among > 1:
+            high *= _normal_quantile(1 - 0.025 / among) / _normal_quantile(0.975)
         most = self.train[which] / rows
         value, lowest, highest = (
             float(np.clip((self.excess[which] - shift) / scale, 0, most)) for shift in (0.0, high, low)
@@ -133,9 +141,9 @@ def label_test(
     null = _permuted(residual, train_people, sd, total, share, score, seed)
     largest = _signed_deviance(null, sd, total, share)
     largest, smallest = largest.max(axis=1), largest.min(axis=1)
-    p_more = permutation_p(float(score.max()) - _SLACK, largest)
+    p_each = np.array([permutation_p(float(one) - _SLACK, largest) for one in score])
     if largest.max() < score.max() - _SLACK:  # rarer than the permutations can tell
-        p_more = min(p_more, _tail(residual, ratio, float(score.max()), sd, total, share))
+        p_each[score.argmax()] = min(p_each.min(), _tail(residual, ratio, float(score.max()), sd, total, share))
     return LabelTest(
         train_share=share,
         total=total,
@@ -143,8 +151,9 @@ def label_test(
         excess=observed,
         sd=sd,
         spread=np.quantile(null, [0.025, 0.975], axis=0).T,
-        p_more=p_more,
+        p_more=float(p_each.min()),
         p_fewer=permutation_p(float(-score.min()) - _SLACK, -smallest),
+        p_each=p_each,
         critical=float(np.quantile(largest, 1 - alpha, method="higher")),
         alpha=alpha,
         permutations=len(null),

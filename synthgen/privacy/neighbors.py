@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from synthgen.rng import Seed
 
 MOST_QUERIES = 100_000  # synthetic rows searched for; of more a random sample stands in
 _COLUMNS_PER_CATEGORY = 32  # levels with a coordinate of their own; rarer ones are compared pair by pair
+_OFTEN = 1 / 16  # of weighted levels, the share of the pool from which on one has a coordinate of its own
 _BLOCK_CELLS = 2**21  # of a block of distances: 16 MB, which stays in the cache
 _CHUNK_CELLS = 2**23  # of the expanded part of the pool: 64 MB
 
@@ -70,7 +71,7 @@ def placed(evidence: Evidence) -> Sets:
     Raises:
         NotAssessable: the tables have no learned column in common, or one of them has no rows.
     """
-    return evidence.once("space", lambda: _placed(evidence))
+    return evidence.once("space", lambda: placed_by(evidence, shared_columns(evidence)))
 
 
 def neighbors(evidence: Evidence) -> Neighbors:
@@ -96,30 +97,46 @@ def searched_rows(rows: int) -> np.ndarray:
     return np.sort(chosen)
 
 
-def search(queries: Points, train: Points, holdout: Points, patients: np.ndarray) -> Neighbors:
+def search(
+    queries: Points,
+    train: Points,
+    holdout: Points,
+    patients: np.ndarray,
+    *,
+    weights: Sequence[np.ndarray] | None = None,
+) -> Neighbors:
     """Search a pool of train and holdout rows for the nearest row, and the nearest of another patient.
 
     Ties go to the row that comes first in a random order that knows neither labels nor the order of the files.
 
-    Shape:
-        patients (train rows + holdout rows,): dense numbers.
+    Args:
+        queries: rows to search for.
+        train: rows of the pool, as the holdout's.
+        holdout: the others.
+        patients: dense numbers, train first.
+        weights: as for `nearest`.
     """
     pool = stacked(train, holdout)
     is_train = np.arange(len(pool)) < len(train)
     order = tie_order(pool, is_train, patients)
     pool, owners = pool.take(order), patients[order]
     if len(np.unique(patients)) == len(patients):
-        index, distance = nearest(queries, pool, 2)
+        index, distance = nearest(queries, pool, 2, weights=weights)
         first, second = distance.T
     else:
-        index, distance = nearest(queries, pool, 1)
+        index, distance = nearest(queries, pool, 1, weights=weights)
         first = distance[:, 0]
-        second = nearest(queries, pool, 1, apart=(owners[index[:, 0]], owners))[1][:, 0]
+        second = nearest(queries, pool, 1, apart=(owners[index[:, 0]], owners), weights=weights)[1][:, 0]
     return Neighbors(order[index[:, 0]], first, second, is_train, patients)
 
 
 def nearest(
-    queries: Points, pool: Points, k: int, *, apart: tuple[np.ndarray, np.ndarray] | None = None
+    queries: Points,
+    pool: Points,
+    k: int,
+    *,
+    apart: tuple[np.ndarray, np.ndarray] | None = None,
+    weights: Sequence[np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest pool rows of each query, nearest first, and their distances: exact, in blocks.
 
@@ -131,41 +148,66 @@ def nearest(
         pool: rows to search in.
         k: how many neighbours.
         apart: groups of queries and of pool rows; rows of one group are no neighbours.
+        weights: for each column of codes, what agreement on each of the pool's levels takes off the squared distance,
+            and what disagreement adds is the largest of them; None: 1 for all.
 
     Shape:
         -> (queries, k) int, (queries, k) float
     """
+    known = [np.ones(codes.max(initial=0) + 1) for codes in pool.codes.T] if weights is None else weights
+    few = _COLUMNS_PER_CATEGORY
+    most = [min(few, len(w)) for w in known] if weights is None else [_often(codes) for codes in pool.codes.T]
     best = np.full((len(queries), k), np.inf)
     where = np.zeros((len(queries), k), dtype=np.int64)
     for start, part in _chunks(pool):
-        widths = np.minimum(part.codes.max(axis=0) + 1, _COLUMNS_PER_CATEGORY)
+        widths = np.minimum(part.codes.max(axis=0) + 1, np.array(most, dtype=int))
         right = _expanded(part, widths)
         lists = [_by_code(codes) for codes in part.codes.T]
         groups = _by_code(apart[1][start : start + len(part)]) if apart else None
         step = max(16, _BLOCK_CELLS // len(part))
         for low in range(0, len(queries), step):
             block = queries.take(slice(low, low + step))
-            scores = _query_side(block, widths) @ right
-            for codes, listed in zip(block.codes.T, lists, strict=True):
-                rare = np.flatnonzero(codes >= _COLUMNS_PER_CATEGORY)
-                _add_where_equal(scores, rare, codes[rare], listed, -1.0)
+            scores = _query_side(block, widths, known) @ right
+            for codes, listed, limit, weight in zip(block.codes.T, lists, most, known, strict=True):
+                rare = np.flatnonzero((codes >= limit) & (codes < len(weight)))
+                _add_where_equal(scores, rare, codes[rare], listed, -weight[codes[rare]])
             if apart is not None and groups is not None:
-                _add_where_equal(scores, np.arange(len(block)), apart[0][low : low + step], groups, np.inf)
+                own = apart[0][low : low + step]
+                _add_where_equal(scores, np.arange(len(block)), own, groups, np.full(len(block), np.inf))
             _keep_best(scores, start, best[low : low + step], where[low : low + step])
-    offset = (queries.numbers**2).sum(axis=1) + queries.extra + queries.codes.shape[1]
+    offset = (queries.numbers**2).sum(axis=1) + queries.extra + sum(float(weight.max()) for weight in known)
     return where, np.sqrt(best + offset[:, None])
 
 
-def _placed(evidence: Evidence) -> Sets:
-    names = shared_columns(evidence)
+def placed_by(evidence: Evidence, names: list[str], *, own_ranks: bool = False) -> Sets:
+    """The three sets in a space of some columns.
+
+    Args:
+        evidence: the tables.
+        names: learned columns that all three have.
+        own_ranks: synthetic numbers are placed by their ranks among the synthetic rows, real ones among all real rows,
+            whatever their values.
+
+    Raises:
+        NotAssessable: a table has no rows.
+    """
     for name in ("train", "holdout", "synthetic"):
         if not len(getattr(evidence, name)):
             raise NotAssessable(f"the {name} table has no rows")
     numeric = frozenset(n for n in names if evidence.train.schema[n].kind in ("integer", "real", "datetime"))
     tables = [data.table[names] for data in (evidence.train, evidence.holdout, evidence.synthetic)]
-    space = Space.fit(pd.concat(tables[:2], ignore_index=True), numeric)
+    real = pd.concat(tables[:2], ignore_index=True)
+    if own_ranks:
+        real, tables[2] = _ranked(real, numeric), _ranked(tables[2], numeric)
+        tables[:2] = real.iloc[: len(tables[0])], real.iloc[len(tables[0]) :]
+    space = Space.fit(real, numeric)
     train, holdout, synthetic = (space.encode(table) for table in tables)
     return Sets(train, holdout, synthetic, *pooled_patients(evidence.train, evidence.holdout))
+
+
+def _ranked(table: pd.DataFrame, numeric: frozenset[str]) -> pd.DataFrame:
+    ranks = {name: (table[name].rank() - 0.5) / max(1, table[name].notna().sum()) for name in numeric}
+    return table.assign(**ranks)
 
 
 def pooled_patients(train: TableData, holdout: TableData) -> tuple[np.ndarray, np.ndarray]:
@@ -191,10 +233,28 @@ def tie_order(pool: Points, is_train: np.ndarray, patients: np.ndarray) -> np.nd
     rows either label is as likely to come first as its share.
     """
     contents = hashes(pool)
+    canonical = np.lexsort((_of_patients(contents, patients), is_train, contents))
+    return canonical[Seed(0).child("neighbors", "ties").numpy().permutation(len(pool))]
+
+
+def content_order(points: Points, patients: np.ndarray) -> np.ndarray:
+    """An order of one set's rows that owes nothing to the order of its file: equal files, equal sequences.
+
+    Rows are sorted by their contents, and equal ones by what else their patient has.
+
+    Shape:
+        patients (rows,): dense numbers -> (rows,)
+    """
+    contents = hashes(points)
+    return np.lexsort((_of_patients(contents, patients), contents))
+
+
+def _of_patients(contents: np.ndarray, patients: np.ndarray) -> np.ndarray:
+    """For each row a number made of all that its patient has."""
     whole = np.zeros(patients.max() + 1, dtype=np.uint64)
     np.add.at(whole, patients, contents)
-    canonical = np.lexsort((whole[patients], is_train, contents))
-    return canonical[Seed(0).child("neighbors", "ties").numpy().permutation(len(pool))]
+    found: np.ndarray = whole[patients]
+    return found
 
 
 def _chunks(pool: Points) -> Iterator[tuple[int, Points]]:
@@ -214,9 +274,16 @@ def _expanded(part: Points, widths: np.ndarray) -> np.ndarray:
     return np.vstack([part.numbers.T, lengths[None, :], *_one_hot(part.codes, widths)])
 
 
-def _query_side(block: Points, widths: np.ndarray) -> np.ndarray:
+def _often(codes: np.ndarray) -> int:
+    """How many of a column's first levels each have so many rows that a coordinate is cheaper than a list."""
+    share = np.bincount(codes[codes >= 0], minlength=1) / len(codes)
+    return int(min((share >= _OFTEN).cumprod().sum(), _COLUMNS_PER_CATEGORY))
+
+
+def _query_side(block: Points, widths: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
     """Queries so that the product with `_expanded` is the squared distance up to a constant of the query."""
-    hot = [-level for level in _one_hot(block.codes, widths)]
+    known = zip(_one_hot(block.codes, widths), widths, weights, strict=True)
+    hot = [-weight[:width, None] * level for level, width, weight in known]
     return np.ascontiguousarray(np.vstack([-2 * block.numbers.T, np.ones((1, len(block))), *hot]).T)
 
 
@@ -234,16 +301,16 @@ def _by_code(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _add_where_equal(
-    scores: np.ndarray, rows: np.ndarray, codes: np.ndarray, listed: tuple[np.ndarray, np.ndarray], amount: float
+    scores: np.ndarray, rows: np.ndarray, codes: np.ndarray, listed: tuple[np.ndarray, np.ndarray], amounts: np.ndarray
 ) -> None:
-    """Add an amount to the cells whose query (in `rows`, with `codes`) and pool row have the same code."""
+    """Add to the cells whose query (in `rows`, with `codes`) and pool row have the same code; one amount per query."""
     if not len(rows):
         return
     order, sorted_codes = listed
     low, high = np.searchsorted(sorted_codes, codes, side="left"), np.searchsorted(sorted_codes, codes, side="right")
     sizes = high - low
     within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    scores[np.repeat(rows, sizes), order[np.repeat(low, sizes) + within]] += amount
+    scores[np.repeat(rows, sizes), order[np.repeat(low, sizes) + within]] += np.repeat(amounts, sizes)
 
 
 def _keep_best(scores: np.ndarray, start: int, best: np.ndarray, where: np.ndarray) -> None:

@@ -114,3 +114,23 @@ def test_a_p_value_that_no_permutation_reaches_is_bounded_by_the_exact_one(peopl
     exact = hypergeom.sf(copies - 1, people, train, copies + strays)
     assert exact <= test.p_more <= 10 * exact
     assert exact < 1e-5
+
+
+def test_each_count_has_a_p_of_its_own():
+    """Adjusted for testing all: the smallest is that of the largest deviance, and a count without a leak keeps its."""
+    is_train = np.arange(90) < 60
+    counts = np.zeros((90, 2))
+    counts[:30, 0] = 1
+    counts[::3, 1] = 1
+    test = label_test(counts, is_train, np.arange(90), seed=Seed(1))
+    assert test.p_each.min() == test.p_more == test.p_each[0] < 0.001
+    assert test.p_each[1] > 0.5
+
+
+def test_the_largest_of_several_shares_has_a_lower_bound_for_all():
+    counts = np.random.default_rng(1).poisson(1.0, (300, 2)).astype(float)
+    counts[:60] += 1
+    test = label_test(counts, np.arange(300) < 200, np.arange(300), seed=Seed(1))
+    alone, among = test.leaked(0, 400), test.leaked(0, 400, among=8)
+    assert 0 < among.low < alone.low
+    assert (among.value, among.high) == (alone.value, alone.high)

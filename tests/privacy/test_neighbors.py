@@ -8,7 +8,7 @@ from privacy_cases import SCHEMA, categories, evidence, population, table
 from synthgen.data import TableData
 from synthgen.errors import NotAssessable
 from synthgen.privacy.neighbors import nearest, neighbors, search
-from synthgen.privacy.space import Space, squared_distances, stacked
+from synthgen.privacy.space import Points, Space, squared_distances, stacked
 from synthgen.schema import Column, TableSchema
 
 NUMERIC = frozenset({"age", "creatinine", "glucose", "bmi", "weight"})
@@ -135,3 +135,19 @@ def test_an_empty_table_is_refused():
     data = population(30, 1)
     with pytest.raises(NotAssessable, match="synthetic table has no rows"):
         neighbors(evidence(data, population(30, 2), data.take(np.arange(0))))
+
+
+def test_weighted_agreement_equals_its_definition(monkeypatch):
+    """Squared distances are the largest weights of all columns minus those of the levels that two rows share."""
+    monkeypatch.setattr("synthgen.privacy.neighbors._OFTEN", 0.2)  # some levels with a coordinate, some in lists
+    rng = np.random.default_rng(3)
+    pool, queries = (
+        Points(np.zeros((n, 0)), rng.integers(low, 6, (n, 3)).astype(np.int32), np.zeros(n))
+        for n, low in ((80, 0), (40, -1))
+    )
+    weights = [np.round(rng.uniform(0, 8, 6) * 16) / 16 for _ in range(3)]
+    equal = queries.codes[:, None, :] == pool.codes[None, :, :]
+    shared = np.where(equal, np.stack([w[c] for w, c in zip(weights, pool.codes.T, strict=True)], axis=1), 0.0)
+    expected = np.sort(sum(w.max() for w in weights) - shared.sum(axis=2), axis=1)[:, :3]
+    found = nearest(queries, pool, 3, weights=weights)[1]
+    assert found**2 == pytest.approx(expected, abs=1e-9)
