@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 OBJECTS = "synthetic objects"  # the fingerprint of files that are released as they are
-PRIVACY_FAMILIES = ("contract", "copies", "membership", "disclosure", "images")
+PRIVACY_FAMILIES = ("contract", "copies", "distance", "membership", "disclosure", "power", "images")
 
 NOT_ASSESSED = (
     "Attackers with side knowledge beyond the audited columns: notes, images, genomes, social media.",
@@ -272,8 +272,10 @@ def _run_checks(names: list[str], evidence: Evidence, policy: Policy, seed: Seed
 
 def _settings(name: str, policy: Policy) -> dict[str, Any]:
     """The level at which the policy calls a leak, for a check that says what it would have seen at a level."""
-    tells = hasattr(registry.find("checks", name), "alpha")
-    return {"alpha": policy.alpha[name]} if tells and name in policy.alpha else {}
+    levels = policy.alpha
+    if not levels or not hasattr(registry.find("checks", name), "alpha"):
+        return {}
+    return {"alpha": levels.get(name, min(levels.values()))}
 
 
 def _for(check: Check, evidence: Evidence) -> Evidence:

@@ -31,7 +31,8 @@ class Threshold:
     @property
     def judges(self) -> bool:
         """Whether this threshold sets any limit."""
-        return self.limit is not None or bool(self.details) or self.minimum_p is not None
+        limits = (self.limit, self.minimum_p, self.maximum_power)
+        return bool(self.details) or any(limit is not None for limit in limits)
 
     def words(self, better: str) -> str:
         """The limits as a person writes them.

@@ -90,7 +90,7 @@ class LabelTest:
             background = total * (1 - copies / rows)  # a copy takes the place of some other row
             excess = counted * (1 - share) - z * np.sqrt(sd**2 + counted * (1 - hit) * (1 - share) ** 2)
             variance = sd**2 + counted * share * (1 - share)
-            deviance = _signed_deviance(excess, np.sqrt(variance), background + counted, share)
+            deviance = signed_deviance(excess, np.sqrt(variance), background + counted, share)
             enough = counted - z * np.sqrt(counted * (1 - hit)) >= rule
             seen = np.flatnonzero((deviance >= self.critical) & enough)
             fewest = min(fewest, float(copies[seen[0]]) if len(seen) else math.inf)
@@ -137,9 +137,9 @@ def label_test(
     ratio = train_people / people
     sd = np.sqrt(ratio * (1 - ratio) * people / (people - 1) * (residual**2).sum(axis=0))
     observed = residual[train].sum(axis=0)
-    score = _signed_deviance(observed, sd, total, share)
+    score = signed_deviance(observed, sd, total, share)
     null = _permuted(residual, train_people, sd, total, share, score, seed)
-    largest = _signed_deviance(null, sd, total, share)
+    largest = signed_deviance(null, sd, total, share)
     largest, smallest = largest.max(axis=1), largest.min(axis=1)
     p_each = np.array([permutation_p(float(one) - _SLACK, largest) for one in score])
     if largest.max() < score.max() - _SLACK:  # rarer than the permutations can tell
@@ -192,7 +192,7 @@ def _by_patient(
     return np.stack(sums, axis=1)[order], sizes[order], train[order]
 
 
-def _signed_deviance(excess: np.ndarray, sd: np.ndarray, total: np.ndarray, share: float) -> np.ndarray:
+def signed_deviance(excess: np.ndarray, sd: np.ndarray, total: np.ndarray, share: float) -> np.ndarray:
     """The signed root of the binomial deviance of a train share against the expected one; 0 where nothing was counted.
 
     The effective number of counted rows is the one at which a binomial would have the given standard deviation: one
@@ -234,7 +234,7 @@ def _excess_at(score: float, sd: float, total: float, share: float) -> float:
     low, high = 0.0, total * (1 - share)
 
     def deviance(excess: float) -> float:
-        return float(_signed_deviance(np.array([excess]), np.array([sd]), np.array([total]), share)[0])
+        return float(signed_deviance(np.array([excess]), np.array([sd]), np.array([total]), share)[0])
 
     if total <= 0 or sd <= 0 or deviance(high) < score - _SLACK:
         return math.inf
@@ -267,7 +267,7 @@ def _permuted(
             drawn.append(rng.permuted(labels, axis=1) @ np.repeat(kinds, sizes, axis=0))
         else:
             drawn.append(rng.multivariate_hypergeometric(sizes, train, size=batch, method="marginals") @ kinds)
-        null = _signed_deviance(drawn[-1], sd, total, share)
+        null = signed_deviance(drawn[-1], sd, total, share)
         extremes += (null.max(axis=1) >= score.max() - _SLACK).sum(), (null.min(axis=1) <= score.min() + _SLACK).sum()
         done += batch
         if done >= _FEWEST and done * width > _DRAWS and extremes.min() >= _ENOUGH:
