@@ -127,10 +127,10 @@ def fitting(predicates: Predicates, table: np.ndarray) -> list[np.ndarray]:
     fewest, used, found = (ends[1] - ends[0]).argmin(axis=1), predicates.used, []
     for i, column in enumerate(fewest.tolist()):
         rows = order[ends[0, i, column] : ends[1, i, column], column]
-        for j in np.flatnonzero(used[i]):
-            if j != column:
-                values = table[rows, j]
-                rows = rows[(values >= predicates.low[i, j]) & (values <= predicates.high[i, j])]
+        for other in np.flatnonzero(used[i]).tolist():
+            if other != column:
+                values = table[rows, other]
+                rows = rows[(values >= predicates.low[i, other]) & (values <= predicates.high[i, other])]
         found.append(rows)
     return found
 
