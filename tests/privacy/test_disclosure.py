@@ -273,7 +273,16 @@ def test_quasi_identifiers_are_one_half():
     found = measured(Linkability(), train, holdout, train)
     assert found.statistic.n == 200
     assert found.statistic.low > 0.8
-    assert any("quasi-identifiers" in note for note in found.notes)
+    assert any("quasi identifiers" in note for note in found.notes)
+
+
+def test_coarse_quasi_identifiers_hide_no_copies():
+    """Nobody is linked by sex alone, so random halves are tried as well."""
+    train, holdout = (with_roles(population(200, seed), {"sex": ("quasi_identifier",)}) for seed in (1, 2))
+    found = measured(Linkability(), train, holdout, train)
+    assert found.statistic.high < 0.1
+    assert found.details["random_halves"].low > 0.8
+    assert found.p_value < 0.001
 
 
 def test_more_neighbours_link_more():
