@@ -35,7 +35,7 @@ PRIVACY_FAMILIES = ("contract", "copies", "distance", "membership", "disclosure"
 
 NOT_ASSESSED = (
     "Attackers with side knowledge beyond the audited columns: notes, images, genomes, social media.",
-    "Disclosure attacks (singling out, linkability, inference) and shadow-model membership inference.",
+    "Attackers who know the generator and train copies of it (shadow models), unless the audit shows that check.",
     "Repeated releases from the same patients: each audit speaks of one synthetic table.",
     "Confidentiality of hospitals, clinicians and groups; only the patient is protected as a unit.",
 )
@@ -43,7 +43,7 @@ NOT_ASSESSED_OF_IMAGES = (
     "Attackers with side knowledge beyond the images: reports, records, other examinations.",
     "Parts of images that were moved or warped, and parts of less than half the side that hold no whole window.",
     "The records beside the images: audit them as a table.",
-    *NOT_ASSESSED[2:],
+    *NOT_ASSESSED[1:],
 )
 
 

@@ -22,6 +22,7 @@ from synthgen.stats import permutation_p
 
 _OUTER = 0.1  # share of the values at each end that show how often numbers coincide
 _OUTERMOST = (1, 3, 10)  # cells of each tail
+_COPIED = 0.2  # share of the cells that a leaking generator copies, which hits are weighted for
 _BATCH_CELLS = 4_000_000
 _DRAWS = 20_000
 _FEWEST_PAIRS = 30  # of train and holdout values close to each other, or the rate is unknown
@@ -30,9 +31,9 @@ _FEWEST_PAIRS = 30  # of train and holdout values close to each other, or the ra
 def extremes_p(columns: Sequence[Cells], pool: Pool) -> float:
     """The chance that synthetic values hit the extremes of single train patients so often, to the digit, or more.
 
-    Each cell is hit with the chance that one of the synthetic values near it is it, on its own. A hit counts the more
-    the smaller its chance was; the outermost cell of each tail, the three and the ten outermost ones are tested
-    together.
+    Each cell is hit with the chance that one of the synthetic values near it is it, on its own. A hit counts for as much
+    as it speaks for copies of a fifth of the cells (its log likelihood ratio): the more, the smaller its chance was. The
+    outermost cell of each tail, the three and the ten outermost ones are tested together.
     """
     parts = [
         _tail(cells, sign * cells.numbers, pool)
@@ -45,7 +46,8 @@ def extremes_p(columns: Sequence[Cells], pool: Pool) -> float:
     if not (hit[known] > 0).any():
         return 1.0
     chance, place = chance[known], place[known]
-    weights = np.stack([-np.log(chance) * (place < most) for most in _OUTERMOST], axis=1)
+    gain = np.log(_COPIED / chance + 1 - _COPIED)
+    weights = np.stack([gain * (place < most) for most in _OUTERMOST], axis=1)
     rng, batch = Seed(0).child("rare", "hits").numpy(), max(1, _BATCH_CELLS // len(chance))
     sizes = [min(batch, _DRAWS - start) for start in range(0, _DRAWS, batch)]
     null = np.concatenate([(rng.random((size, len(chance))) < chance) @ weights for size in sizes])

@@ -95,7 +95,7 @@ def extremes(cells: Cells, pool: Pool) -> np.ndarray:
         values = cells.numbers[present]
         low, high = np.quantile(values, [_TAIL, 1 - _TAIL], method="inverted_cdf")
         outer = ((values <= low) | (values >= high)) & ~np.isin(
-            values.astype(np.float32), np.array(cells.bounds, dtype=np.float32)
+            values.astype(np.float32), np.array(cells.bounds, np.float32)
         )
         extreme[cells.codes[present[outer]]] = True
     return extreme
