@@ -31,6 +31,9 @@ FAST = {
 }
 
 QUICK = {
+    "copies.blocks": {"max_rows": 150},
+    "disclosure.singling_out": {"attacks": 500},
+    "power": {"draws": 20},
     "fidelity.features": {"extractors": (RANDOM,), "repeats": 10},
     "fidelity.manifold": {"extractors": (RANDOM,)},
     "fidelity.image_detection": {"steps": 10, "folds": 2},
