@@ -94,7 +94,9 @@ def extremes(cells: Cells, pool: Pool) -> np.ndarray:
     if len(present):
         values = cells.numbers[present]
         low, high = np.quantile(values, [_TAIL, 1 - _TAIL], method="inverted_cdf")
-        outer = ((values <= low) | (values >= high)) & ~np.isin(values.astype(np.float32), np.array(cells.bounds, dtype=np.float32))
+        outer = ((values <= low) | (values >= high)) & ~np.isin(
+            values.astype(np.float32), np.array(cells.bounds, dtype=np.float32)
+        )
         extreme[cells.codes[present[outer]]] = True
     return extreme
 
