@@ -106,13 +106,13 @@ def _of_rare_levels(
     holders = holders[:, exposed.attacked[holders[1]]]
     counts = np.bincount(holders[0])
     listed = np.flatnonzero((counts > 0) & (counts <= rare * exposed.attacked.sum()))
-    large = [code for code in listed if counts[code] >= smallest]
+    large = [int(code) for code in listed if counts[code] >= smallest]
     groups = [(f"patients with a rare level of column {name!r}", [code]) for code in large]
     if len(large) > 1:
         groups = [(f"{title} ({i} of {len(large)})", code) for i, (title, code) in enumerate(groups, start=1)]
     if len(large) < len(listed):
         title = f"patients with one of the rarest levels of column {name!r}"
-        groups.append((title, [code for code in listed if counts[code] < smallest]))
+        groups.append((title, [int(code) for code in listed if counts[code] < smallest]))
     return [Stratum(title, _having(holders, group, len(exposed.attacked))) for title, group in groups]
 
 

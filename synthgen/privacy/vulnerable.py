@@ -16,7 +16,7 @@ from synthgen.privacy.copies import CUTOFFS, landed
 from synthgen.privacy.labels import LabelTest, label_test
 from synthgen.privacy.membership import need_enough
 from synthgen.privacy.neighbors import neighbors, placed
-from synthgen.privacy.strata import SCORES, Exposure, Stratum, exposure, strata
+from synthgen.privacy.strata import Exposure, Stratum, exposure, strata
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 from synthgen.stats import auc, permutation_p
@@ -31,7 +31,7 @@ _SLACK = 1e-9
 
 @dataclass(frozen=True)
 class VulnerableMembership:
-    """The attacks of `membership`, and the test of copies, on patients who stand out, against holdout patients like them.
+    """Attacks on membership, and the test of copies, among patients who stand out, against holdout patients like them.
 
     Threat: as for `membership`, but the attacker looks for somebody conspicuous: a patient unlike all others, or one of
     the few with a rare diagnosis. Their records are the first that a generator memorises, and too few to move an
@@ -95,7 +95,7 @@ class VulnerableMembership:
             f"gives 50 %, and {leaked.value:.2%} of the synthetic rows are copies of them beyond chance.",
             control=_control(exposed, chosen[worst], ranks, worst, seed),
             details={
-                "copies in the worst group beyond chance, per synthetic row": leaked,
+                "copied_in_worst_group": leaked,
                 **{f"auc.{title}": area for title, area in areas.items()},
             },
             p_value=min(1.0, 2 * float(smallest_p[worst])),
@@ -127,6 +127,8 @@ class VulnerableMembership:
 
     def _left_out(self, small: list[Stratum], too_many: int, patients: int) -> tuple[str, ...]:
         notes = []
+        if patients > self.max_patients:
+            notes.append(f"a random {self.max_patients:,} of the {patients:,} real patients were attacked")
         for one in small[:_LISTED]:
             enough = math.ceil(self.smallest * patients / max(1, one.patients.sum()))
             notes.append(f"{one.name} are too few to be tested; about {enough:,} holdout patients would be needed")
@@ -210,7 +212,7 @@ def _largest_permuted(ranks: np.ndarray, train: int, observed: float, seed: Seed
 
 
 def _copy_test(evidence: Evidence, chosen: Sequence[Stratum], seed: Seed, alpha: float) -> LabelTest:
-    """The label test of `copies.neighbor`, counted on each stratum's patients only, all strata and cut-offs together."""
+    """The label test of `copies.neighbor`, counted on the patients of each stratum, all tested together."""
     found = neighbors(evidence)
     counts = landed(found)[:, _USED]
     columns = [counts * stratum.patients[found.patients][:, None] for stratum in chosen]
@@ -220,7 +222,7 @@ def _copy_test(evidence: Evidence, chosen: Sequence[Stratum], seed: Seed, alpha:
 def _area(exposed: Exposure, stratum: Stratum, ranks: _RankTest, which: int) -> Estimate:
     """The AUC of the stratum's better attack; the lower bound holds for all strata and attacks together."""
     scores = exposed.scores[:, int(ranks.z[which].argmax())]
-    members, others = (scores[stratum.patients & side] for side in (exposed.is_train, ~exposed.is_train))
+    members, others = (np.sort(scores[stratum.patients & side]) for side in (exposed.is_train, ~exposed.is_train))
     if min(len(members), len(others)) < 2:
         return Estimate(0.5, 0.0, 1.0, max(1, min(len(members), len(others))), "too few patients on a side")
     together = auc(members, others, confidence=2 * NormalDist().cdf(max(ranks.critical, 1.96)) - 1)
