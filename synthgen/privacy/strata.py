@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthgen.privacy.membership import highest, log_ratio
-from synthgen.privacy.neighbors import Sets, nearest, shared_columns
+from synthgen.privacy.neighbors import Sets, nearest, placed, shared_columns
 from synthgen.privacy.space import stacked
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
@@ -41,6 +41,12 @@ class Stratum:
 
     name: str
     patients: np.ndarray
+
+
+def exposed_patients(evidence: Evidence, *, k: int, most: int) -> Exposure:
+    """The exposure of the audit's patients, computed once for all checks with these settings."""
+    seed = Seed(0).child("exposure")
+    return evidence.once(f"exposure {k} {most}", lambda: exposure(placed(evidence), k=k, most=most, seed=seed))
 
 
 def exposure(sets: Sets, *, k: int, most: int, seed: Seed) -> Exposure:

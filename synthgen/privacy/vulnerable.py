@@ -16,7 +16,7 @@ from synthgen.privacy.copies import CUTOFFS, landed
 from synthgen.privacy.labels import LabelTest, label_test
 from synthgen.privacy.membership import need_enough
 from synthgen.privacy.neighbors import neighbors, placed
-from synthgen.privacy.strata import Exposure, Stratum, exposure, strata
+from synthgen.privacy.strata import Exposure, Stratum, exposed_patients, strata
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 from synthgen.stats import auc, permutation_p
@@ -75,7 +75,7 @@ class VulnerableMembership:
                 is large enough; the message says how many holdout patients are needed.
         """
         need_enough(evidence, self.neighbours)
-        exposed = exposure(placed(evidence), k=self.neighbours, most=self.max_patients, seed=seed)
+        exposed = exposed_patients(evidence, k=self.neighbours, most=self.max_patients)
         chosen, notes = self._chosen(evidence, exposed)
         ranks = _rank_test(exposed, chosen, seed.child("ranks"))
         copies = _copy_test(evidence, chosen, seed.child("copies"), self.alpha)
