@@ -14,6 +14,7 @@ from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 
 SCORES = ("distance", "density")
+_LEVELS = 3  # strata of single levels of one column
 _TIES = 1.5  # a stratum of the most isolated may be so much larger than asked for because of ties
 
 
@@ -84,8 +85,8 @@ def strata(
 ) -> list[Stratum]:
     """The most isolated patients, and those with rare levels of each column of categories.
 
-    A rare level of enough patients is a stratum of its own; the other rare levels of its column are one together,
-    which may be too small. Who is in train is not looked at.
+    The most frequent rare levels of a column, if of enough patients, are strata of their own, at most three; the other
+    rare levels of the column are one stratum together, which may be too small. Who is in train is not looked at.
 
     Args:
         evidence: the tables.
@@ -112,13 +113,13 @@ def _of_rare_levels(
     holders = holders[:, exposed.attacked[holders[1]]]
     counts = np.bincount(holders[0])
     listed = np.flatnonzero((counts > 0) & (counts <= rare * exposed.attacked.sum()))
-    large = [int(code) for code in listed if counts[code] >= smallest]
+    large = [int(code) for code in listed if counts[code] >= smallest][:_LEVELS]  # codes go by frequency
     groups = [(f"patients with a rare level of column {name!r}", [code]) for code in large]
     if len(large) > 1:
         groups = [(f"{title} ({i} of {len(large)})", code) for i, (title, code) in enumerate(groups, start=1)]
     if len(large) < len(listed):
         title = f"patients with one of the rarest levels of column {name!r}"
-        groups.append((title, [int(code) for code in listed if counts[code] < smallest]))
+        groups.append((title, [int(code) for code in listed if code not in large]))
     return [Stratum(title, _having(holders, group, len(exposed.attacked))) for title, group in groups]
 
 

@@ -38,8 +38,8 @@ class VulnerableMembership:
     average over all patients (Stadler et al. 2022). Strata are drawn from train and holdout pooled, blind to labels:
 
     - the 1 % and 5 % most isolated patients, by the distance to the k-th nearest row of another patient;
-    - for each column of categories the patients with a level that 5 % or fewer have; levels of too few patients are
-      one stratum of their column together.
+    - for each column of categories the patients with a level that 5 % or fewer have: of a column the three most
+      frequent of these levels, if of enough patients, are strata of their own, all others are one together.
 
     In each stratum two things are compared between train and holdout patients: the scores of the distance and the
     density attack, and how many synthetic rows are conspicuously close to one of the patients, as in `copies.neighbor`
@@ -64,7 +64,7 @@ class VulnerableMembership:
     isolated: tuple[float, ...] = (0.01, 0.05)  # shares of the patients
     rare: float = 0.05  # share of the patients up to which a level is rare
     smallest: int = 10  # patients to be expected on each side of a stratum
-    most_strata: int = 24  # the largest ones; more cost time and power
+    most_strata: int = 40  # the largest ones; more cost time and power
     alpha: float = 0.001  # level at which a note says how many copies would have been seen
 
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement:
