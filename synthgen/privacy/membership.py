@@ -97,7 +97,7 @@ def measured(
     Raises:
         NotAssessable: too few patients or synthetic rows.
     """
-    _need_enough(evidence, k)
+    need_enough(evidence, k)
     attacks: dict[str, _Scores] = {}
     for space, sets in spaces.items():
         attacked = _attacked(sets, most, seed)
@@ -107,7 +107,7 @@ def measured(
     worst = max(areas, key=lambda name: areas[name].value)
     statistic = _worst(areas, attacks)
     found = {name: _found(s) for name, s in attacks.items()}
-    tpr = _highest(estimates[0] for estimates in found.values())
+    tpr = _highest_bound(estimates[0] for estimates in found.values())
     return Measurement(
         check=check,
         label="AUC of the best membership attack (0.5 is guessing)",
@@ -119,7 +119,7 @@ def measured(
         control=_control(attacked, k),
         details={
             "tpr_at_1pct_fpr": tpr,
-            "fpr_at_threshold": _highest(estimates[1] for estimates in found.values()),
+            "fpr_at_threshold": _highest_bound(estimates[1] for estimates in found.values()),
             **{f"auc.{name}": area for name, area in areas.items()},
         },
         p_value=min(1.0, 2 * len(attacks) * min(_p_value(s) for s in attacks.values())),
@@ -148,7 +148,12 @@ class _Attacked:
     calibrates: np.ndarray  # (holdout patients,) bool
 
 
-def _need_enough(evidence: Evidence, neighbours: int) -> None:
+def need_enough(evidence: Evidence, neighbours: int) -> None:
+    """Membership attacks need patients on both sides, and synthetic rows.
+
+    Raises:
+        NotAssessable: fewer than 100 patients on a side, or fewer synthetic rows than neighbours.
+    """
     for name in ("train", "holdout"):
         count = getattr(evidence, name).patient_count
         if count < MINIMUM_PATIENTS:
@@ -201,18 +206,35 @@ def _density(attacked: _Attacked, k: int) -> tuple[np.ndarray, np.ndarray]:
             rows = np.flatnonzero(folds == fold)
             pool = attacked.others.take(np.flatnonzero(fold_of_row != fold))
             reference[rows] = nearest(points.take(rows), pool, k)[1][:, -1]
-        scores.append(np.log(reference + _SMALL) - np.log(synthetic + _SMALL))
+        scores.append(log_ratio(reference, synthetic))
     return scores[0], scores[1]
+
+
+def log_ratio(reference: np.ndarray, synthetic: np.ndarray) -> np.ndarray:
+    """How much farther the reference is than the synthetic rows, finite also where one of them is equal to the record.
+
+    >>> log_ratio(np.array([1.0, 2.0]), np.array([1.0, 1.0])).round(3)
+    array([0.   , 0.693])
+    """
+    ratio: np.ndarray = np.log(reference + _SMALL) - np.log(synthetic + _SMALL)
+    return ratio
+
+
+def highest(scores: np.ndarray, owners: np.ndarray, patients: int) -> np.ndarray:
+    """The highest score of each patient's rows; -inf for who has none. Shape: both (rows,) -> (patients,).
+
+    >>> highest(np.array([0.2, 0.7, 0.1]), np.array([0, 0, 1]), 2)
+    array([0.7, 0.1])
+    """
+    most = np.full(patients, -np.inf)
+    np.maximum.at(most, owners, scores)
+    return most
 
 
 def _scores(attacked: _Attacked, rows: tuple[np.ndarray, np.ndarray]) -> _Scores:
     """Row scores to patient scores: the highest of a patient's rows."""
-    sides = []
-    for scores, owners in zip(rows, (attacked.member_of, attacked.other_of), strict=True):
-        highest = np.full(owners.max() + 1, -np.inf)
-        np.maximum.at(highest, owners, scores)
-        sides.append(highest)
-    return _Scores(sides[0], sides[1], attacked.calibrates)
+    members = highest(rows[0], attacked.member_of, len(attacked.member_folds))
+    return _Scores(members, highest(rows[1], attacked.other_of, len(attacked.other_folds)), attacked.calibrates)
 
 
 def _worst(areas: Mapping[str, Estimate], attacks: Mapping[str, _Scores]) -> Estimate:
@@ -232,7 +254,7 @@ def _found(scores: _Scores) -> tuple[Estimate, Estimate]:
     return clopper_pearson(hits, len(scores.members)), clopper_pearson(alarms, len(others))
 
 
-def _highest(estimates: Iterable[Estimate]) -> Estimate:
+def _highest_bound(estimates: Iterable[Estimate]) -> Estimate:
     return max(estimates, key=lambda estimate: (estimate.high, estimate.value))
 
 
@@ -252,9 +274,8 @@ def _control(attacked: _Attacked, k: int) -> Estimate | None:
     Fold 0 plays the members and fold 1 the others; the distances are to the synthetic rows, as in the attack.
     """
     rows = -nearest(attacked.others, attacked.synthetic, k)[1][:, 0]
-    highest = np.full(attacked.other_of.max() + 1, -np.inf)
-    np.maximum.at(highest, attacked.other_of, rows)
-    return auc(highest[attacked.other_folds == 0], highest[attacked.other_folds == 1])
+    scores = highest(rows, attacked.other_of, len(attacked.other_folds))
+    return auc(scores[attacked.other_folds == 0], scores[attacked.other_folds == 1])
 
 
 def _curve(scores: _Scores) -> tuple[tuple[float, float], ...]:
