@@ -31,9 +31,9 @@ _FEWEST_PAIRS = 30  # of train and holdout values close to each other, or the ra
 def extremes_p(columns: Sequence[Cells], pool: Pool) -> float:
     """The chance that synthetic values hit the extremes of single train patients so often, to the digit, or more.
 
-    Each cell is hit with the chance that one of the synthetic values near it is it, on its own. A hit counts for as much
-    as it speaks for copies of a fifth of the cells (its log likelihood ratio): the more, the smaller its chance was. The
-    outermost cell of each tail, the three and the ten outermost ones are tested together.
+    Each cell is hit with the chance that one of the synthetic values near it is it, on its own. A hit counts for as
+    much as it speaks for copies of a fifth of the cells (its log likelihood ratio): the more, the smaller its chance
+    was. The outermost cell of each tail, the three and the ten outermost ones are tested together.
     """
     parts = [
         _tail(cells, sign * cells.numbers, pool)
