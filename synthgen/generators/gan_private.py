@@ -32,16 +32,21 @@ class CriticLoss(nn.Module):
     Shape: rows (2, values), the real one before the made one, known (tokens,) -> scalar.
     """
 
+    spread: Tensor
+
     def __init__(self, critic: Critic, *, penalty: float) -> None:
         super().__init__()
         self.critic, self.penalty = critic, penalty
+        self.register_buffer("spread", critic.values.spread(), persistent=False)
 
     def forward(self, rows: Tensor, known: Tensor) -> Tensor:
-        both = known.repeat(2, 1)
-        scores = self.critic(rows, both, None)
+        values, both = self.critic.values, known.repeat(2, 1)
+        vectors = values.weight + self.spread @ values.slopes.flatten(0, 1)  # as they are, with smaller gradients
+        x = rows @ vectors
+        scores = self.critic.judged(x, both, None)
         loss: Tensor = nn.functional.softplus(scores[1] - scores[0])
         if self.penalty:
-            slope = torch.func.grad(lambda x: self.critic(x, both, None).sum())(rows)
+            slope = torch.func.grad(lambda x: self.critic.judged(x, both, None).sum())(x) @ vectors.T
             loss = loss + self.penalty / 2 * slope.square().sum()
         return loss
 

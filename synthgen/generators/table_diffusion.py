@@ -52,7 +52,8 @@ class TableDiffusion:
     """Order-agnostic masked diffusion over the codec's tokens, with an MLP: settings, and state after `fit`.
 
     With a small cohort it starts from a Gaussian copula, which has seen marginals and correlations only, and learns
-    what the records say beyond that, until they are learned by heart faster than they teach.
+    what the records say beyond that, until they are learned by heart faster than they teach. With `dp_epsilon` it gives
+    each patient differential privacy, for which the schema must declare bounds and levels (see `dp` and `dp_tables`).
 
     >>> from synthgen.datasets import load
     >>> generator = TableDiffusion(max_steps=20).fit(load("gbsg2"), seed=1)
@@ -333,7 +334,7 @@ class TableDiffusion:
 
     def _resolved_privately(self) -> TableDiffusion:
         """A small network without dropout: noise grows with the number of weights, and keeps from learning by heart."""
-        chosen = {"width": 128, "blocks": 1, "learning_rate": 2e-3, "embedding": 16, "smooth": True}
+        chosen = {"width": 128, "blocks": 1, "learning_rate": 5e-3, "embedding": 16, "smooth": True}
         unset = {name: value for name, value in chosen.items() if getattr(self, name) is None}
         never = {"dropout": 0.0, "prior": False, "bfloat16": False}
         return dataclasses.replace(self, device=tabular.device_of(self.device, self.name), **never, **unset)  # type: ignore[arg-type]

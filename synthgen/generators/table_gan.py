@@ -48,7 +48,8 @@ class TableGan:
     """Conditional GAN over the codec's tokens: settings, and state after `fit`.
 
     The maker learns to complete rows of which any columns are known, so conditions hold exactly; it makes a row in a
-    few passes. The critic stays behind after training: a model folder holds the maker alone.
+    few passes. The critic stays behind after training: a model folder holds the maker alone. With `dp_epsilon` it gives
+    each patient differential privacy, for which the schema must declare bounds and levels (see `dp` and `dp_tables`).
 
     >>> from synthgen.datasets import load
     >>> generator = TableGan(max_steps=20).fit(load("gbsg2"), seed=1)

@@ -16,6 +16,7 @@ from synthgen.errors import ConfigError, EnvironmentProblem, Interrupted, UsageE
 from synthgen.generators import dp, dp_training
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.dp_tables import one_row_each, require_declared, sensitivity, stand_in
+from synthgen.generators.gan_private import CriticLoss
 from synthgen.generators.layout import Layout
 from synthgen.generators.objective import hidden_tokens
 from synthgen.generators.table_diffusion import TableDiffusion
@@ -360,3 +361,16 @@ def test_without_opacus_the_error_says_what_to_install(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(EnvironmentProblem, match=r"synthgen-health\[dp\]"):
         private(TableDiffusion).fit(cohort(100), seed=1)
+
+
+def test_the_critic_in_the_private_loss_is_the_critic():
+    """Its vectors are summed in another way there, so that gradients of single patients stay small."""
+    players = private(TableGan)._resolved(100)._players(TableCodec.fit(cohort(), seed=Seed(1)), Seed(2))
+    vocabulary, critic = players.maker.vocabulary, players.critic
+    rows = torch.zeros(2, vocabulary.tokens, dtype=torch.int64)
+    rows[1] = 1
+    rows, known = vocabulary.one_hot(rows).requires_grad_(), torch.arange(vocabulary.tokens) < 2
+    scores = critic(rows, known.repeat(2, 1), None)
+    (slope,) = torch.autograd.grad(scores.sum(), rows)
+    expected = torch.nn.functional.softplus(scores[1] - scores[0]) + 0.5 * slope.square().sum()
+    torch.testing.assert_close(CriticLoss(critic, penalty=1.0)(rows, known), expected)
