@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,15 @@ class Seed:
     def of(seed: int | Seed) -> Seed:
         """Accept what people write (an int) and what the library passes on (a Seed)."""
         return seed if isinstance(seed, Seed) else Seed(int(seed))
+
+    @staticmethod
+    def secret() -> Seed:
+        """A root from the operating system that is written down nowhere: for noise that nobody may take away.
+
+        >>> Seed.secret() == Seed.secret()
+        False
+        """
+        return Seed(secrets.randbits(128))
 
     def child(self, *names: str) -> Seed:
         """The seed of a named part of the job."""

@@ -93,6 +93,7 @@ _EXTRAS = {
     "accelerate": ": pip install 'synthgen-health[track]' adds training on several GPUs, and trackers",
     "pynetdicom": ": pip install 'synthgen-health[pacs]' adds push to and pull from DICOM archives",
     "rapidocr": ": pip install 'synthgen-health[ocr]' adds a detector of faint text in pixels",
+    "opacus": ": pip install 'synthgen-health[dp]' adds training with differential privacy",
     "codecarbon": ": pip install 'synthgen-health[energy]' adds the energy of a training to cost.json",
 }
 

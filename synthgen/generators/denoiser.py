@@ -253,25 +253,32 @@ class StageLoss(nn.Module):
             self.register_buffer("members", torch.eye(len(layout.sizes[places]))[segment], persistent=False)
 
     def forward(self, logits: Tensor, tokens: Tensor, weights: Tensor) -> Tensor:
+        return self.cells(logits, tokens, weights).sum() / len(tokens)
+
+    def cells(self, logits: Tensor, tokens: Tensor, weights: Tensor) -> Tensor:
+        """Of each token. Shape: -> (batch, tokens of the stage)."""
         scores = logits.float().exp()
         if self.dense:
             sums = scores @ self.members
         else:
             sums = torch.zeros(tokens.shape, device=scores.device).index_add(1, self.segment, scores)
         chosen = logits.float().gather(1, tokens + self.starts)
-        return ((sums.log() - chosen) * weights).sum() / len(tokens)
+        return (sums.log() - chosen) * weights
 
 
-def hide(eligible: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def hide(eligible: Tensor, generator: torch.Generator, *, alone: bool = False) -> tuple[Tensor, Tensor]:
     """Choose what to hide: for each row a uniform number of tokens, spread evenly over the batch, then which ones.
+
+    With `alone` the number is drawn for each row on its own.
 
     Shape: eligible (batch, tokens) boolean -> hidden (batch, tokens) boolean, and weights (batch, tokens) that make
     the weighted loss an unbiased estimate of the likelihood bound, per token.
     """
     batch, tokens = eligible.shape
     device = eligible.device
-    shift = torch.rand(1, generator=generator, device=device)
-    grid = (torch.arange(batch, device=device) / batch + shift) % 1  # low discrepancy: one in each 1/batch
+    grid = torch.rand(batch if alone else 1, generator=generator, device=device)
+    if not alone:  # low discrepancy: one in each 1/batch
+        grid = (torch.arange(batch, device=device) / batch + grid) % 1
     count = (1 + (grid * tokens).long()).clamp(max=tokens)[:, None]
     ranks = torch.rand(batch, tokens, generator=generator, device=device).argsort(1).argsort(1)
     hidden = (ranks < count) & eligible

@@ -83,6 +83,16 @@ class Values(nn.Module):
     def forward(self) -> Tensor:
         return self.weight + torch.einsum("vf,vfw->vw", self.numbers, self.slopes[self.owner])
 
+    def spread(self) -> Tensor:
+        """The numbers in places of their own for each column; with flat slopes, `weight + spread @ slopes` is `forward`.
+
+        Shape: -> (values, columns * features)
+        """
+        features = self.numbers.shape[1]
+        spread = self.numbers.new_zeros(len(self.numbers), len(self.slopes), features)
+        spread[torch.arange(len(spread), device=spread.device), self.owner] = self.numbers
+        return spread.flatten(1)
+
     def initialise(self, scale: float, generator: torch.Generator) -> None:
         """Draw the vectors, with entries of about this size."""
         with torch.no_grad():
@@ -161,7 +171,11 @@ class Critic(nn.Module):
         self.values.initialise((2 * layout.coarse) ** -0.5, generator)
 
     def forward(self, rows: Tensor, known: Tensor, generator: torch.Generator | None) -> Tensor:
-        x = rows @ self.values() + self.known(known.float())
+        return self.judged(rows @ self.values(), known, generator)
+
+    def judged(self, x: Tensor, known: Tensor, generator: torch.Generator | None) -> Tensor:
+        """From the sum of each row's vectors on. Shape: x (batch, width), known as above -> (batch / pack,)."""
+        x = x + self.known(known.float())
         for block in self.blocks:
             x = x + self._dropped(block(_bent(x)), generator)
         x = self._dropped(_bent(x), generator).reshape(len(x) // self.pack, -1)

@@ -82,6 +82,47 @@ class Objective(nn.Module):
         return loss / total
 
 
+class RowLoss(nn.Module):
+    """The loss of single rows in both stages, with what is hidden drawn beforehand: see `hidden_tokens`."""
+
+    def __init__(self, network: nn.Module, layout: Layout) -> None:
+        super().__init__()
+        self.network, self.layout = network, layout
+        self.coarse, self.fine = StageLoss(layout, "coarse"), StageLoss(layout, "fine")
+
+    def forward(self, row: Tensor, hidden: Tensor, weights: Tensor) -> Tensor:
+        """Nats per token. Shape: (tokens,) each -> scalar."""
+        return self.rows(row[None], hidden[None], weights[None])[0]
+
+    def rows(self, rows: Tensor, hidden: Tensor, weights: Tensor) -> Tensor:
+        """Nats per token of each row. Shape: (rows, tokens) each, as `hidden_tokens` gives them -> (rows,)."""
+        coarse, total = self.layout.coarse, len(self.layout.order)
+        known, later = rows[:, :coarse], rows[:, coarse:]
+        first = torch.cat([known.masked_fill(hidden[:, :coarse], HIDDEN), torch.full_like(later, HIDDEN)], 1)
+        second = torch.cat([known, later.masked_fill(hidden[:, coarse:], HIDDEN)], 1)
+        seen = torch.cat([first, second])
+        x = self.network(seen)
+        logits = self.network.logits(x[: len(rows)], "coarse", first)  # type: ignore[operator]
+        loss: Tensor = self.coarse.cells(logits, known, weights[:, :coarse]).sum(1) * coarse
+        if total > coarse:
+            logits = self.network.logits(x[len(rows) :], "fine", second)  # type: ignore[operator]
+            loss = loss + self.fine.cells(logits, later, weights[:, coarse:]).sum(1) * (total - coarse)
+        return loss / total
+
+
+def hidden_tokens(tokens: Tensor, layout: Layout, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """What is hidden in each row, drawn for each row alone: of its coarse tokens, and apart from that of its fine ones.
+
+    Shape: tokens (rows, tokens) -> tokens int64, hidden boolean and weights, all (rows, tokens).
+    """
+    tokens, coarse = tokens.long(), layout.coarse
+    parent, first_bin = (torch.from_numpy(a).to(tokens.device) for a in (layout.parent, layout.first_bin))
+    parts = [hide(torch.ones_like(tokens[:, :coarse], dtype=torch.bool), generator, alone=True)]
+    parts.append(hide(tokens[:, parent] >= first_bin, generator, alone=True))
+    hidden, weights = (torch.cat(pair, 1) for pair in zip(*parts, strict=True))
+    return tokens, hidden, weights
+
+
 def marginals(tokens: Tensor, layout: Layout) -> dict[Stage, np.ndarray]:
     """Smoothed shares of each value of each token, in the order of the logits."""
     values = tokens.cpu().numpy()

@@ -22,8 +22,11 @@ from synthgen.generators.checkpoint import Model
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.conditions import Balance
 from synthgen.generators.denoiser import Denoiser
+from synthgen.generators.dp import Privacy
+from synthgen.generators.dp_tables import Prepared
+from synthgen.generators.dp_training import fit_privately
 from synthgen.generators.layout import Layout
-from synthgen.generators.objective import Objective, groups, marginals
+from synthgen.generators.objective import Objective, RowLoss, groups, hidden_tokens, marginals
 from synthgen.generators.prior import GaussianPrior
 from synthgen.generators.sampling import sample_tokens
 from synthgen.generators.tabular import Fitted
@@ -49,7 +52,8 @@ class TableDiffusion:
     """Order-agnostic masked diffusion over the codec's tokens, with an MLP: settings, and state after `fit`.
 
     With a small cohort it starts from a Gaussian copula, which has seen marginals and correlations only, and learns
-    what the records say beyond that, until they are learned by heart faster than they teach.
+    what the records say beyond that, until they are learned by heart faster than they teach. With `dp_epsilon` it gives
+    each patient differential privacy, for which the schema must declare bounds and levels (see `dp` and `dp_tables`).
 
     >>> from synthgen.datasets import load
     >>> generator = TableDiffusion(max_steps=20).fit(load("gbsg2"), seed=1)
@@ -81,6 +85,11 @@ class TableDiffusion:
     threads: int | None = None  # torch threads; None: as torch is set
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is one
     force: bool = False  # train on fewer than 50 patients: the audit can hardly clear the result
+    dp_epsilon: float | None = None  # differential privacy of each patient, with the extra dp; None: none
+    dp_delta: float | None = None  # None: a tenth of 1 / patients
+    dp_clip: float = 1.0  # norm that the gradient of a patient is cut to
+    dp_marginals: float = 0.2  # share of epsilon for noisy counts of each column; 0: the codec knows the schema alone
+    dp_seeded: bool = False  # noise from the seed, which anybody may know: the same bytes, and no privacy
     _fitted: Fitted[Denoiser] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -103,6 +112,9 @@ class TableDiffusion:
             Interrupted: stopped to be resumed, or before anything was learned.
         """
         run, seed, train = run or Run(), Seed.of(seed), tabular.as_table(train, force=self.force)
+        privacy = self._privacy(train.patient_count)
+        if privacy is not None:
+            return self._fit_privately(train, privacy, seed=seed, run=run)
         codec = TableCodec.fit(train, seed=seed.child("codec"), ties=True)
         settings = self._resolved(train.patient_count, codec)
         tokens = settings._tokens(codec, train)
@@ -141,6 +153,32 @@ class TableDiffusion:
         facts["parameters"] = sum(p.numel() for p in network.parameters())
         facts["folded"] = codec.folded_counts
         self._fitted = Fitted(codec, network.eval(), train.schema, train.backend, seed, fingerprint, facts)
+        return self
+
+    def _fit_privately(self, train: TableData, privacy: Privacy, *, seed: Seed, run: Run) -> Self:
+        """With DP-SGD: no look at the records but through the two mechanisms of `dp`."""
+        prepared = Prepared.of(train, privacy, seed=seed)
+        settings, codec, layout = self._resolved_privately(), prepared.codec, Layout.of(prepared.codec)
+        network = settings._network(codec, seed.child("network"), None).to(settings.device)
+        made, tokens = (settings._tokens(codec, data) for data in (prepared.made, prepared.rows))
+        network.start_from(marginals(made, layout))
+        loss = RowLoss(network, layout).to(made.device)
+        with keeping_the_best(run, log.warning) as run, training.threads(self.threads):
+            spent = fit_privately(
+                loss,
+                lambda data, rows, generator: hidden_tokens(data[rows], layout, generator),
+                made=made,
+                tokens=tokens,
+                prepared=prepared,
+                privacy=privacy,
+                batch=self.batch,
+                max_steps=self.max_steps,
+                recipe=settings._recipe(len(tokens)),
+                run=run,
+            )
+        facts = {**spent, "network": settings._network_settings()}
+        facts["parameters"] = sum(p.numel() for p in network.parameters())
+        self._fitted = Fitted(codec, network.eval(), train.schema, train.backend, seed, train.fingerprint(), facts)
         return self
 
     def sample(
@@ -208,6 +246,30 @@ class TableDiffusion:
         """
         return tabular.impute_cells(self._fitted, frame, self._filled, seed=seed, columns=columns, draws=draws, run=run)
 
+    def losses(self, data: TableData, *, seed: int | Seed, draws: int = 50) -> np.ndarray:
+        """How unexpected each row is to the model, in nats per token: what an attacker with the model can look at.
+
+        Args:
+            data: rows with the columns of the training table.
+            seed: equal seeds hide the same tokens.
+            draws: how often tokens are hidden anew; the mean is given.
+
+        Shape: -> (rows,)
+
+        Raises:
+            UsageError: not fitted.
+        """
+        state, generator = tabular.state_of(self._fitted), Seed.of(seed).torch()
+        layout = Layout.of(state.codec)
+        tokens = torch.from_numpy(state.codec.encode(data, order=layout.order))
+        device, total = next(state.network.parameters()).device, torch.zeros(len(tokens))
+        loss = RowLoss(state.network, layout).to(device)
+        with training.threads(self.threads), torch.inference_mode():
+            for _ in range(draws):
+                hidden = hidden_tokens(tokens, layout, generator)
+                total += loss.rows(*(part.to(device) for part in hidden)).cpu()
+        return (total / draws).numpy().astype(float)
+
     def parameter_count(self, train: TableData, *, seed: int | Seed) -> int:
         """How many parameters `fit` would train on this table: for estimates, without training."""
         codec = TableCodec.fit(train, seed=Seed.of(seed).child("codec"), ties=True)
@@ -258,6 +320,24 @@ class TableDiffusion:
                 run=run,
                 never_missing=never_missing,
             )
+
+    def _privacy(self, patients: int) -> Privacy | None:
+        return Privacy.of(
+            self.name,
+            epsilon=self.dp_epsilon,
+            delta=self.dp_delta,
+            clip=self.dp_clip,
+            marginals=self.dp_marginals,
+            seeded=self.dp_seeded,
+            patients=patients,
+        )
+
+    def _resolved_privately(self) -> TableDiffusion:
+        """A small network without dropout: noise grows with the number of weights, and keeps from learning by heart."""
+        chosen = {"width": 128, "blocks": 1, "learning_rate": 5e-3, "embedding": 16, "smooth": True}
+        unset = {name: value for name, value in chosen.items() if getattr(self, name) is None}
+        never = {"dropout": 0.0, "prior": False, "bfloat16": False}
+        return dataclasses.replace(self, device=tabular.device_of(self.device, self.name), **never, **unset)  # type: ignore[arg-type]
 
     def _resolved(self, patients: int, codec: TableCodec) -> TableDiffusion:
         """These settings with every None replaced by what suits the table and the device."""

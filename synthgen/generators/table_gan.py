@@ -21,8 +21,12 @@ from synthgen.generators import tabular, training
 from synthgen.generators.checkpoint import Model
 from synthgen.generators.codec import TableCodec
 from synthgen.generators.conditions import Balance
+from synthgen.generators.dp import Privacy
+from synthgen.generators.dp_tables import Prepared
+from synthgen.generators.dp_training import fit_privately
 from synthgen.generators.gan_networks import Critic, Maker, Players
 from synthgen.generators.gan_objective import GanObjective
+from synthgen.generators.gan_private import CriticLoss, MakerSteps, pairs
 from synthgen.generators.gan_sampling import sample_tokens
 from synthgen.generators.tabular import Fitted
 from synthgen.generators.training_plot import plot_training
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
+_PRIVATE_BETAS = (0.5, 0.99)  # noise is averaged over a few steps
 _TOLERANCE = 0.05  # the pair error is flat near its floor, where weights of the schedule's end sample better
 
 
@@ -43,7 +48,8 @@ class TableGan:
     """Conditional GAN over the codec's tokens: settings, and state after `fit`.
 
     The maker learns to complete rows of which any columns are known, so conditions hold exactly; it makes a row in a
-    few passes. The critic stays behind after training: a model folder holds the maker alone.
+    few passes. The critic stays behind after training: a model folder holds the maker alone. With `dp_epsilon` it gives
+    each patient differential privacy, for which the schema must declare bounds and levels (see `dp` and `dp_tables`).
 
     >>> from synthgen.datasets import load
     >>> generator = TableGan(max_steps=20).fit(load("gbsg2"), seed=1)
@@ -73,6 +79,11 @@ class TableGan:
     threads: int | None = None  # torch threads; None: as torch is set
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is one
     force: bool = False  # train on fewer than 50 patients: the audit can hardly clear the result
+    dp_epsilon: float | None = None  # differential privacy of each patient, with the extra dp; None: none
+    dp_delta: float | None = None  # None: a tenth of 1 / patients
+    dp_clip: float = 1.0  # norm that the gradient of a patient is cut to
+    dp_marginals: float = 0.2  # share of epsilon for noisy counts of each column; 0: the codec knows the schema alone
+    dp_seeded: bool = False  # noise from the seed, which anybody may know: the same bytes, and no privacy
     _fitted: Fitted[Maker] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -99,6 +110,9 @@ class TableGan:
             Interrupted: stopped to be resumed, or before anything was learned.
         """
         run, seed, train = run or Run(), Seed.of(seed), tabular.as_table(train, force=self.force)
+        privacy = self._privacy(train.patient_count)
+        if privacy is not None:
+            return self._fit_privately(train, privacy, seed=seed, run=run)
         codec = TableCodec.fit(train, seed=seed.child("codec"), ties=True)
         settings = self._resolved(train.patient_count)
         held = tabular.validation_rows(train, seed.child("validation"))
@@ -114,6 +128,38 @@ class TableGan:
         facts["parameters"] = sum(p.numel() for p in players.parameters())
         facts["folded"] = codec.folded_counts
         self._fitted = Fitted(codec, maker.eval(), train.schema, train.backend, seed, fingerprint, facts)
+        return self
+
+    def _fit_privately(self, train: TableData, privacy: Privacy, *, seed: Seed, run: Run) -> Self:
+        """With DP-SGD for the critic: no look at the records but through the two mechanisms of `dp`."""
+        prepared = Prepared.of(train, privacy, seed=seed)
+        codec = prepared.codec
+        settings = dataclasses.replace(self, dropout=0.0, width=self.width or 128)._resolved(train.patient_count)
+        players = settings._players(codec, seed.child("network"))
+        maker, order = players.maker, players.maker.layout.order
+        made, tokens = (codec.encode(data, order=order) for data in (prepared.made, prepared.rows))
+        maker.start_from(made)
+        coarse = [
+            torch.from_numpy(part[:, : maker.layout.coarse].copy()).to(settings.device) for part in (made, tokens)
+        ]
+        recipe = dataclasses.replace(settings._recipe(len(tokens)), betas=_PRIVATE_BETAS)
+        with keeping_the_best(run, log.warning) as run, training.threads(self.threads):
+            spent = fit_privately(
+                CriticLoss(players.critic, penalty=self.penalty),
+                lambda data, rows, generator: pairs(maker, data[rows], generator),
+                made=coarse[0],
+                tokens=coarse[1],
+                prepared=prepared,
+                privacy=privacy,
+                batch=self.batch,
+                max_steps=self.max_steps,
+                recipe=recipe,
+                run=run,
+                beside=lambda steps: MakerSteps(players, steps=steps, recipe=recipe, seed=seed.child("maker")),
+            )
+        facts = {**spent, "network": settings._network_settings()}
+        facts["parameters"] = sum(p.numel() for p in players.parameters())
+        self._fitted = Fitted(codec, maker.eval(), train.schema, train.backend, seed, train.fingerprint(), facts)
         return self
 
     def sample(
@@ -221,6 +267,19 @@ class TableGan:
                 run=run,
                 never_missing=never_missing,
             )
+
+    def _privacy(self, patients: int) -> Privacy | None:
+        if self.dp_epsilon is not None and self.pack > 1:
+            raise UsageError("gan: differential privacy cuts the gradient of each patient, and so needs pack=1")
+        return Privacy.of(
+            self.name,
+            epsilon=self.dp_epsilon,
+            delta=self.dp_delta,
+            clip=self.dp_clip,
+            marginals=self.dp_marginals,
+            seeded=self.dp_seeded,
+            patients=patients,
+        )
 
     def _resolved(self, patients: int) -> TableGan:
         """These settings with every None replaced by what suits the table."""
