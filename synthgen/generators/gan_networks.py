@@ -84,7 +84,7 @@ class Values(nn.Module):
         return self.weight + torch.einsum("vf,vfw->vw", self.numbers, self.slopes[self.owner])
 
     def spread(self) -> Tensor:
-        """The numbers in places of their own for each column; with flat slopes, `weight + spread @ slopes` is `forward`.
+        """The numbers in places of their own by column; `weight + spread @ slopes`, slopes flat, is `forward`.
 
         Shape: -> (values, columns * features)
         """
