@@ -71,7 +71,7 @@ def test_a_fresh_real_draw_passes_the_privacy_checks(cohort):
         result = audit(train=train, holdout=holdout, synthetic=with_new_identifiers(fresh), seed=1, only=privacy)
         verdicts = {finding.check: finding.verdict for finding in result.findings}
         assert "FAIL" not in verdicts.values(), [f.because for f in result.findings if f.verdict == "FAIL"]
-        passed += set(verdicts.values()) == {"PASS"}
+        passed += set(verdicts.values()) <= {"PASS", "NOT_JUDGED"}
     assert passed >= 2
 
 
