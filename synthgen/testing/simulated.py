@@ -34,7 +34,16 @@ RARE_WARD, _WARD_SHARE = "W00", 0.02
 _ORPHANS, _ORPHAN_SHARE = 20_000, 0.01  # codes of rare diseases, and patients who have one
 _COARSE = 4  # values of a number in a table of heavy ties
 _LOADINGS = np.array(  # of age, bmi, systolic, creatinine, crp, pain, stage, died on frailty, weight and inflammation
-    [[0.8, 0, 0], [0.1, 0.8, 0], [0.5, 0.4, 0], [0.6, 0, 0.2], [0.1, 0.2, 0.8], [0.2, 0, 0.5], [0.4, 0, 0.6], [0.6, 0, 0.5]]
+    [
+        [0.8, 0, 0],
+        [0.1, 0.8, 0],
+        [0.5, 0.4, 0],
+        [0.6, 0, 0.2],
+        [0.1, 0.2, 0.8],
+        [0.2, 0, 0.5],
+        [0.4, 0, 0.6],
+        [0.6, 0, 0.5],
+    ]
 )
 
 
@@ -121,7 +130,13 @@ def coarse(data: TableData) -> TableData:
     gone = ("orphan", "weight", "systolic")
     schema = replace(data.schema, columns=tuple(column for column in data.schema.columns if column.name not in gone))
     table = data.table[list(schema.names)].copy()
-    cuts = {"age": [45, 60, 75], "bmi": [22, 27, 32], "creatinine": [0.7, 1.0, 1.5], "crp": [2, 5, 15], "pain": [1, 2, 4]}
+    cuts = {
+        "age": [45, 60, 75],
+        "bmi": [22, 27, 32],
+        "creatinine": [0.7, 1.0, 1.5],
+        "crp": [2, 5, 15],
+        "pain": [1, 2, 4],
+    }
     for name, edges in cuts.items():
         table[name] = table[name].where(table[name].isna(), np.digitize(table[name], edges).astype(float))
     table["diagnosis"] = [f"D{int(code[1:]) % 10}" for code in table["diagnosis"]]
