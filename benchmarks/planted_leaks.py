@@ -23,7 +23,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tables import Row, machine, markdown, record
 
-from synthgen.data import TableData
 from synthgen.errors import NotAssessable
 from synthgen.evidence import gathered
 from synthgen.findings import Measurement
@@ -72,8 +71,7 @@ class Ran:
         if case.shows == "count":
             return ["contract"] if self.count > 0 else []
         found = [name for name in case.found_by if self.p_values.get(name, 1.0) < LEVEL]
-        mirror = ["mirror"] if case.shows == "mirror" and self.mirror < LEVEL else []
-        return mirror if case.shows == "mirror" else found
+        return (["mirror"] if self.mirror < LEVEL else []) if case.shows == "mirror" else found
 
 
 def ran(name: str, number: int) -> Ran:
@@ -121,29 +119,15 @@ def failures(measured: list[Measurement]) -> tuple[str, ...]:
 
 def second_opinion(sets: Tables, seed: Seed) -> float:
     """What SDMetrics answers; 1 is private."""
-    import numpy as np
     from sdmetrics.single_table import DCROverfittingProtection
 
     kinds = {"integer": "numerical", "real": "numerical", "boolean": "boolean"}
     columns = {c.name: {"sdtype": kinds.get(c.kind, "categorical")} for c in sets.train.schema.learned}
-
-    def plain(data: TableData):
-        return data.table[list(columns)].copy()
-
-    before = np.random.get_state()
-    np.random.seed(seed.integer() % 2**32)  # it subsamples from global state
-    try:
-        return float(
-            DCROverfittingProtection.compute(
-                plain(sets.train),
-                plain(sets.synthetic),
-                plain(sets.holdout),
-                {"columns": columns, "METADATA_SPEC_VERSION": "SINGLE_TABLE_V1"},
-                num_rows_subsample=PEER_ROWS,
-            )
-        )
-    finally:
-        np.random.set_state(before)
+    rows = min(PEER_ROWS, len(sets.synthetic))
+    some = sets.synthetic.take(seed.child("some").numpy().choice(len(sets.synthetic), rows, replace=False))
+    train, holdout, synthetic = (data.table[list(columns)].copy() for data in (sets.train, sets.holdout, some))
+    about = {"columns": columns, "METADATA_SPEC_VERSION": "SINGLE_TABLE_V1"}
+    return float(DCROverfittingProtection.compute(train, synthetic, holdout, about, table_name=None))
 
 
 def leak_row(case: Case, runs: list[Ran]) -> Row:

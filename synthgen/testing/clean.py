@@ -40,7 +40,8 @@ def private_histograms(train: TableData, count: int, *, seed: Seed) -> TableData
     rng, columns = seed.child("histograms").numpy(), {}
     for name in numbers(train.schema):
         values = _known(train, name)
-        edges = np.linspace(*np.round(np.quantile(values, [0.02, 0.98])).tolist(), _CLASSES + 1)
+        low, high = (float(edge) for edge in np.round(np.quantile(values, [0.02, 0.98])))
+        edges = np.linspace(low, high, _CLASSES + 1)
         counts = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
         cell = rng.choice(_CLASSES, count, p=_private(counts, rng))
         columns[name] = edges[cell] + rng.random(count) * np.diff(edges)[cell]

@@ -130,7 +130,7 @@ def coarse(data: TableData) -> TableData:
     gone = ("orphan", "weight", "systolic")
     schema = replace(data.schema, columns=tuple(column for column in data.schema.columns if column.name not in gone))
     table = data.table[list(schema.names)].copy()
-    cuts = {
+    cuts: dict[str, list[float]] = {
         "age": [45, 60, 75],
         "bmi": [22, 27, 32],
         "creatinine": [0.7, 1.0, 1.5],
@@ -138,7 +138,7 @@ def coarse(data: TableData) -> TableData:
         "pain": [1, 2, 4],
     }
     for name, edges in cuts.items():
-        table[name] = table[name].where(table[name].isna(), np.digitize(table[name], edges).astype(float))
+        table[name] = table[name].where(table[name].isna(), np.digitize(table[name].to_numpy(), edges).astype(float))
     table["diagnosis"] = [f"D{int(code[1:]) % 10}" for code in table["diagnosis"]]
     return TableData(table, schema)
 
