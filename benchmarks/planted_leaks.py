@@ -1,0 +1,196 @@
+"""Does the audit of tables find what is planted, and nothing else? Prints detection and false alarms with intervals.
+
+    python benchmarks/planted_leaks.py --runs 100 --jobs 2 --record
+
+Cases are those of `synthgen.testing.leaks`: simulated patients, of which every run draws others. Of clean tables all
+checks with a p-value are run: an alarm is an adjusted p below 1 % (Holm over these checks), a failure what the policy
+research-share would not let pass. A leak is found where a check that promises to find it has an adjusted p below 1 %;
+the family is as large as on clean tables, though only these checks are run. On the first runs of each case SDMetrics'
+DCROverfittingProtection answers on the same data (1: private; it counts 500 random synthetic rows).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+import warnings
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from tables import Row, machine, markdown, record
+
+from synthgen.errors import NotAssessable
+from synthgen.evidence import gathered
+from synthgen.findings import Measurement
+from synthgen.policy import judge_all, load_policy
+from synthgen.protocols import Evidence
+from synthgen.registry import create, names
+from synthgen.rng import Seed
+from synthgen.stats import clopper_pearson, holm
+from synthgen.testing.leaks import LEAKS, NULLS, PEERS, Case, find
+from synthgen.testing.simulated import Tables
+
+FAMILY = (
+    "copies.exact",
+    "copies.neighbor",
+    "copies.blocks",
+    "disclosure.rare",
+    "disclosure.singling_out",
+    "disclosure.linkability",
+    "disclosure.inference",
+    "membership",
+    "membership.vulnerable",
+)
+LEVEL, PEER_RUNS, PEER_ROWS = 0.01, 5, 500
+POLICY = "research-share"
+HEAD = ("case", "runs", "found", "95 % interval", "demand", "", "by", "SDMetrics DCR overfitting protection")
+CLEAN_HEAD = ("clean table", "runs", "false alarms", "95 % interval", "of which check", "failures", HEAD[-1])
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One run of a case."""
+
+    p_values: dict[str, float]  # adjusted
+    mirror: float = 1.0  # the smallest mirror p of the checks that promise, adjusted for their number
+    count: float = 0.0  # of violations of the contract
+    failed: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    peer: float | None = None
+
+    @property
+    def alarms(self) -> list[str]:
+        return [name for name, p in self.p_values.items() if p < LEVEL]
+
+    def finders(self, case: Case) -> list[str]:
+        """The checks that found it, of those that promise to."""
+        if case.shows == "count":
+            return ["contract"] if self.count > 0 else []
+        found = [name for name in case.found_by if self.p_values.get(name, 1.0) < LEVEL]
+        return (["mirror"] if self.mirror < LEVEL else []) if case.shows == "mirror" else found
+
+
+def ran(name: str, number: int) -> Ran:
+    """Make the tables of one run, run the checks and adjust their p-values."""
+    warnings.simplefilter("ignore")
+    case, seed = find(name), Seed(number)
+    sets = case.tables(seed=seed)
+    evidence = gathered(sets.train, sets.holdout, sets.synthetic)
+    family = [check for check in FAMILY if check in names("checks")]
+    wanted = [check for check in (case.found_by or family) if check in names("checks")]
+    measured, seconds = {}, {}
+    for check in wanted:
+        started = time.perf_counter()
+        found = measurement(check, evidence, seed)
+        seconds[check] = time.perf_counter() - started
+        measured |= {check: found} if found else {}
+    p_values = {check: found.p_value for check, found in measured.items() if found.p_value is not None}
+    padded = holm([*p_values.values(), *[1.0] * (len(family) - len(p_values))])
+    mirrors = [found.details["mirror_p"].value for found in measured.values() if "mirror_p" in found.details]
+    return Ran(
+        p_values=dict(zip(p_values, padded, strict=False)),
+        mirror=min(1.0, len(mirrors) * min(mirrors, default=1.0)),
+        count=measured["contract"].statistic.value if "contract" in measured else 0.0,
+        failed=() if case.found_by else failures(list(measured.values())),
+        seconds=seconds,
+        peer=second_opinion(sets, seed) if number < PEER_RUNS else None,
+    )
+
+
+def measurement(check: str, evidence: Evidence, seed: Seed) -> Measurement | None:
+    try:
+        return create("checks", check).run(evidence, seed=seed.child(check))
+    except NotAssessable as reason:
+        print(f"{check}: {reason}", flush=True)
+        return None
+
+
+def failures(measured: list[Measurement]) -> tuple[str, ...]:
+    """The checks that the policy refuses; those that it does not know are not judged."""
+    policy = load_policy(POLICY)
+    known = [found for found in measured if found.check in policy.checks]
+    findings = judge_all(known, policy, {found.check: "?" for found in known})
+    return tuple(finding.check for finding in findings if finding.verdict == "FAIL")
+
+
+def second_opinion(sets: Tables, seed: Seed) -> float:
+    """What SDMetrics answers; 1 is private."""
+    from sdmetrics.single_table import DCROverfittingProtection
+
+    kinds = {"integer": "numerical", "real": "numerical", "boolean": "boolean"}
+    columns = {c.name: {"sdtype": kinds.get(c.kind, "categorical")} for c in sets.train.schema.learned}
+    rows = min(PEER_ROWS, len(sets.synthetic))
+    some = sets.synthetic.take(seed.child("some").numpy().choice(len(sets.synthetic), rows, replace=False))
+    train, holdout, synthetic = (data.table[list(columns)].copy() for data in (sets.train, sets.holdout, some))
+    about = {"columns": columns, "METADATA_SPEC_VERSION": "SINGLE_TABLE_V1"}
+    return float(DCROverfittingProtection.compute(train, synthetic, holdout, about, table_name=None))
+
+
+def leak_row(case: Case, runs: list[Ran]) -> Row:
+    finders = [run.finders(case) for run in runs]
+    found = sum(map(bool, finders))
+    rate = clopper_pearson(found, len(runs))
+    by = Counter(name for one in finders for name in one)
+    demand = "blind spot" if case.demand is None else f">= {case.demand:.0%}" if case.demand < 1 else "100 %"
+    met = "" if case.demand is None else "met" if found / len(runs) >= case.demand else "MISSED"
+    who = ", ".join(f"{name} {count / len(runs):.0%}" for name, count in by.most_common())
+    interval = f"{rate.low:.3f} to {rate.high:.3f}"
+    return (case.name, str(len(runs)), f"{found / len(runs):.0%}", interval, demand, met, who or "-", peer(runs))
+
+
+def clean_row(case: Case, runs: list[Ran]) -> Row:
+    alarms = sum(bool(run.alarms) for run in runs)
+    rate = clopper_pearson(alarms, len(runs))
+    by = Counter(name for run in runs for name in run.alarms)
+    failed = Counter(name for run in runs for name in run.failed)
+    who = [", ".join(f"{name} {count}" for name, count in counts.items()) or "-" for counts in (by, failed)]
+    interval = f"{rate.low:.3f} to {rate.high:.3f}"
+    return (case.name, str(len(runs)), str(alarms), interval, *who, peer(runs))
+
+
+def peer(runs: list[Ran]) -> str:
+    answers = [run.peer for run in runs if run.peer is not None]
+    return f"{sum(answers) / len(answers):.2f}" if answers else "-"
+
+
+def seconds_of(runs: list[Ran]) -> str:
+    checks = dict.fromkeys(check for run in runs for check in run.seconds)
+    means = {c: [run.seconds[c] for run in runs if c in run.seconds] for c in checks}
+    return ", ".join(f"{check} {sum(values) / len(values):.1f} s" for check, values in means.items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--only", action="append", metavar="NAME", help="a part of a case's name; may be repeated")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
+    parser.add_argument("--first", type=int, default=0, help="the number of the first run")
+    parser.add_argument("--record", action="store_true", help="write the tables into RESULTS.md")
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    for check in FAMILY:
+        if check not in names("checks"):
+            print(f"not registered, so left out: {check}", flush=True)
+    cases = [c for c in (*NULLS, *LEAKS, *PEERS) if not arguments.only or any(o in c.name for o in arguments.only)]
+    numbers = range(arguments.first, arguments.first + arguments.runs)
+    clean, leaks = [], []
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        for case in cases:
+            runs = list(pool.map(ran, [case.name] * len(numbers), numbers))
+            row = leak_row(case, runs) if case.found_by else clean_row(case, runs)
+            (leaks if case.found_by else clean).append(row)
+            print(" | ".join(row), f"[{seconds_of(runs)}]", flush=True)
+    about = f"{time.perf_counter() - started:.0f} s in all, {arguments.jobs} jobs. {machine()}"
+    tables = [markdown(rows, head) for rows, head in ((clean, CLEAN_HEAD), (leaks, HEAD)) if rows]
+    body = "\n\n".join([about, *tables])
+    print(f"\n{body}")
+    if arguments.record:
+        record("Planted leaks, tables", body)
+
+
+if __name__ == "__main__":
+    main()
