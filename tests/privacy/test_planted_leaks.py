@@ -28,7 +28,7 @@ def shown(case):
     return pytest.param(case, marks=missed, id=case.name)
 
 
-@pytest.mark.parametrize("case", map(shown, PROMISED))
+@pytest.mark.parametrize("case", [shown(case) for case in PROMISED])
 def test_what_is_promised_is_found(case):
     found = measured(case, case.found_by)
     if case.shows == "count":
