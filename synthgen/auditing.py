@@ -163,8 +163,8 @@ def audit(
     only: Callable[[str], bool] | None = None,
     generator: Mapping[str, Any] | None = None,
     refit: Callable[[TableData, Seed], TableData] | None = None,
-    ledger: Path | None = None,
-    private: Path | None = None,
+    ledger: str | Path | None = None,
+    private: str | Path | None = None,
     run: Run | None = None,
 ) -> Audit:
     """Attack and measure a synthetic table or synthetic images, judge them by a policy, and decide.
@@ -178,7 +178,7 @@ def audit(
         only: which of the policy's checks to run, by name; the rest counts as not run.
         generator: facts about the generator for the record, if known.
         refit: trains the generator again on other rows and samples from it, for the checks that need that.
-        ledger: file that counts the audits of each holdout, so that the levels of this one can be spent accordingly.
+        ledger: file that counts the audits of each holdout, so that the intervals of this one grow accordingly.
         private: file for the suspicious pairs of synthetic rows and patients (CSV, row numbers only): for the data
             controller, never to be shared.
         run: progress and stop flag.
@@ -202,13 +202,13 @@ def audit(
         registry.find("checks", name)
     sets = evidence.images or evidence
     fingerprints = {name: getattr(sets, name).fingerprint() for name in ("train", "holdout", "synthetic")}
-    number = audit_number(ledger, fingerprints) if ledger else None
+    number = audit_number(Path(ledger), fingerprints) if ledger else None
     chosen = chosen.at_audit(number or 1)
+    if private:
+        _write_private(Path(private), evidence)
     names = [name for name in chosen.checks if only is None or only(name)]
     findings = _run_checks(names, evidence, chosen, seed.child("audit"), run)
     decision = decide(findings, chosen)
-    if private:
-        _write_private(private, evidence)
     return Audit(
         decision=decision,
         policy={"name": chosen.name, "hash": chosen.hash, "description": chosen.description},
@@ -229,12 +229,14 @@ def audit(
 
 
 def _write_private(path: Path, evidence: Evidence) -> None:
-    """Whole or not at all, and for the owner alone to read."""
+    """Whole or not at all, for the owner alone to read; before the checks, so that a bad path costs no audit."""
     from synthgen.privacy.pairs import suspicious_pairs
 
     part = path.with_name(path.name + ".part")
     try:
-        part.touch(mode=0o600)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)
+        part.touch(mode=0o600, exist_ok=False)
         suspicious_pairs(evidence).to_csv(part, index=False)
         part.replace(path)
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from synthgen.errors import DataError
 from synthgen.rng import Seed
 from synthgen.rules import level_text
-from synthgen.schema import NUMERIC, Column, TableSchema
+from synthgen.schema import NUMERIC, ORDERED, Column, TableSchema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -195,6 +195,6 @@ def _strata(data: TableData) -> np.ndarray:
     if data.schema.target is None:
         return np.zeros(len(first), dtype=int)
     values = data.table[data.schema.target].iloc[first]
-    if data.schema[data.schema.target].kind in ("integer", "real", "datetime") and values.nunique() > 10:
+    if data.schema[data.schema.target].kind in ORDERED and values.nunique() > 10:
         values = pd.qcut(values.rank(method="first"), 10, labels=False)
     return pd.factorize(values)[0]

@@ -1,7 +1,8 @@
 """How often was this holdout looked at? A file that counts audits and outlives the process, and what each may spend.
 
 Every audit of one holdout is another chance to be lucky: whoever tries generators until one passes has chosen by the
-holdout. So the levels of an audit's tests and intervals shrink with its number, and their sum stays bounded.
+holdout. So the intervals on which a pass rests grow with an audit's number, and the chance that any of them misses
+the truth stays bounded.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from synthgen.errors import DataError, EnvironmentProblem
 def spent(alpha: float, number: int) -> float:
     """The level of the k-th audit of a holdout when the first has alpha: alpha * 2 / (k (k + 1)).
 
-    Over any number of audits the levels sum to 2 alpha, so that is the chance of ever being wrong.
+    Over any number of audits the levels sum to 2 alpha, which bounds the chance that any of the intervals misses.
 
     >>> spent(0.05, 1), round(spent(0.05, 4), 6), round(sum(spent(0.05, k) for k in range(1, 1000)), 3)
     (0.05, 0.005, 0.1)

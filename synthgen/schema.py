@@ -17,6 +17,7 @@ Kind = Literal["categorical", "boolean", "integer", "real", "datetime", "code", 
 Role = Literal["patient", "target", "quasi_identifier", "sensitive"]
 
 NEVER_LEARNED: frozenset[str] = frozenset({"identifier", "text"})
+ORDERED: frozenset[str] = frozenset({"integer", "real", "datetime"})  # kinds whose values lie on a scale
 DEFAULT_MISSING = ("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "<NA>")
 
 

@@ -113,7 +113,7 @@ def run_study(
     data: tuple[TableData | ImageData, TableData | ImageData] | None = None,
     resume: bool = False,
     keep_best: bool = False,
-    ledger: Path | None = None,
+    ledger: str | Path | None = None,
     run: Run | None = None,
 ) -> Outcome:
     """Do the whole job in a folder; every finished stage is kept, so an interrupted run can be resumed.

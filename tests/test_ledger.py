@@ -1,4 +1,4 @@
-"""The ledger: audits are counted, by holdout, over restarts; levels shrink, so that looking often does not pay."""
+"""The ledger: audits are counted, by holdout, over restarts; intervals grow, so that looking often does not pay."""
 
 import json
 import multiprocessing
@@ -76,10 +76,7 @@ def test_a_second_audit_of_a_holdout_is_judged_by_stricter_limits(tmp_path):
     first, again, second = (audited(seed, ledger=ledger) for seed in (5, 5, 6))
     assert (first.audit_number, again.audit_number, second.audit_number) == (1, 1, 2)
     assert audited(5).audit_number is None
-    assert first["copies.neighbor"].threshold.endswith("p >= 0.001")
-    assert "p >= 0.000333" in second["copies.neighbor"].threshold
-    more = second["copies.neighbor"].measurement.power.value - audited(6)["copies.neighbor"].measurement.power.value
-    assert more > 0  # at a smaller level only larger leaks would have been seen
+    assert first["copies.neighbor"].threshold == second["copies.neighbor"].threshold
     uncounted = audited(6)["membership"]
     assert uncounted.measurement.statistic == second["membership"].measurement.statistic
     assert uncounted.because != second["membership"].because  # the same estimate, a wider interval

@@ -73,15 +73,14 @@ def test_holm_runs_over_the_tests_that_the_policy_limits():
     assert "p = 0.016" in first.because  # twice .008, not three times
 
 
-def test_later_audits_of_a_holdout_have_wider_intervals_and_smaller_levels():
+def test_later_audits_of_a_holdout_have_wider_intervals_and_the_same_tests():
     third = POLICY.at_audit(3)
     close = measured("low", 0.4, 0.3, 0.49)
     assert judge(close, POLICY, question="?").verdict == "PASS"
     assert judge(close, third, question="?").verdict == "INCONCLUSIVE"
     assert judge(measured("low", 0.4, 0.3, 0.41), third, question="?").verdict == "PASS"
-    assert third.checks["tested"].minimum_p == pytest.approx(0.01 / 6)
-    assert judge(measured("tested", p_value=0.005), third, question="?").verdict == "PASS"
-    assert third.alpha == {"tested": pytest.approx(0.01 / 6)}
+    assert judge(measured("tested", p_value=0.005), third, question="?").verdict == "FAIL"
+    assert third.alpha == {"tested": 0.01}
 
 
 def good(*names):

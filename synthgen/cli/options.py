@@ -60,7 +60,7 @@ ledger_option = click.option(
     envvar="SYNTHGEN_LEDGER",
     default=lambda: Path(click.get_app_dir("synthgen")) / "ledger.jsonl",
     show_default="ledger.jsonl in your folder of settings",
-    help="Counts the audits of each holdout, by fingerprints: limits grow stricter with each.",
+    help="Counts the audits of each holdout, by fingerprints: intervals grow with each.",
 )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from synthgen.privacy.neighbors import Neighbors, Sets, pooled_patients, search
+from synthgen.privacy.neighbors import Neighbors, Sets, pooled_patients
 from synthgen.privacy.precision import at_precision
 from synthgen.privacy.space import Points
 from synthgen.protocols import Evidence
@@ -49,8 +49,7 @@ def most_agreeing(queries: Points, sets: Sets, weights: list[np.ndarray]) -> Nei
     >>> most_agreeing(train, sets, [np.array([1.0, 1.0])]).ratio
     array([0.70710678])
     """
-    patients = np.concatenate([sets.train_patients, sets.holdout_patients])
-    found = search(queries, sets.train, sets.holdout, patients, weights=weights)
+    found = sets.pool().search(queries, weights=weights)
     ahead = np.round(_GRID * (found.second**2 - found.first**2)) / _GRID
     return Neighbors(found.nearest, 2.0 ** (-ahead / 2), np.ones(len(ahead)), found.is_train, found.patients)
 

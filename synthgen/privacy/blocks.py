@@ -15,7 +15,7 @@ from synthgen.privacy.agreement import agreements, most_agreeing
 from synthgen.privacy.column_blocks import Block, column_blocks
 from synthgen.privacy.copies import CUTOFFS, fewest_seen, half_of_holdout, landed, mirror_note
 from synthgen.privacy.labels import LabelTest, label_test
-from synthgen.privacy.neighbors import Neighbors, Sets, content_order, placed, placed_by, search, shared_columns
+from synthgen.privacy.neighbors import Neighbors, Sets, content_order, placed, placed_by, searched_rows, shared_columns
 from synthgen.privacy.space import Points
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
@@ -133,8 +133,7 @@ def sampled(evidence: Evidence, most: int) -> Evidence:
     rows = len(evidence.synthetic)
     if rows <= most:
         return evidence
-    chosen = np.sort(Seed(0).child("blocks", "sample").numpy().choice(rows, most, replace=False))
-    return replace(evidence, synthetic=evidence.synthetic.take(chosen), shared={})
+    return replace(evidence, synthetic=evidence.synthetic.take(searched_rows(rows, most)), shared={})
 
 
 def _arranged(evidence: Evidence) -> Evidence:
@@ -166,8 +165,7 @@ def _closest(block: Block, sets: Sets, weights: list[np.ndarray], queries: Point
     queries = sets.synthetic if queries is None else queries
     if block.how == "agreement":
         return most_agreeing(queries, sets, weights)
-    patients = np.concatenate([sets.train_patients, sets.holdout_patients])
-    found = search(queries, sets.train, sets.holdout, patients)
+    found = sets.pool().search(queries)
     tied = found.second == 0  # equal to several patients, so conspicuously close to none
     first, second = np.where(tied, 1.0, found.first), np.where(tied, 1.0, found.second)
     return Neighbors(found.nearest, first, second, found.is_train, found.patients)

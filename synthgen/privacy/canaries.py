@@ -22,7 +22,7 @@ from synthgen.errors import NotAssessable, UsageError
 from synthgen.privacy.neighbors import nearest
 from synthgen.privacy.space import Space
 from synthgen.rng import Seed
-from synthgen.schema import NUMERIC
+from synthgen.schema import NUMERIC, ORDERED
 
 _MOST = 50.0  # epsilon: larger bounds are given as this
 _FEWEST = 10  # canaries: even if all were guessed, fewer could hardly refute anything
@@ -168,7 +168,7 @@ def by_synthetic(refit: Callable[[TableData, Seed], TableData]) -> Attack:
     def attack(train: TableData, canaries: TableData, seed: Seed) -> np.ndarray:
         synthetic = refit(train, seed)
         names = [c.name for c in train.schema.learned if c.name in synthetic.table]
-        numeric = frozenset(n for n in names if train.schema[n].kind in ("integer", "real", "datetime"))
+        numeric = frozenset(n for n in names if train.schema[n].kind in ORDERED)
         seen = pd.concat(
             [synthetic.table[names], canaries.table[names]], ignore_index=True
         )  # train would give away more

@@ -11,6 +11,7 @@ import numpy as np
 from synthgen.privacy.neighbors import Sets, placed, placed_by, shared_columns
 from synthgen.privacy.space import hashes, stacked
 from synthgen.protocols import Evidence
+from synthgen.schema import ORDERED
 
 _GROUP, _MOST_GROUPS = 4, 6  # columns of a group, unless there would be more groups than this
 _ROWS = 10_000  # on which association is measured
@@ -58,7 +59,7 @@ def column_blocks(evidence: Evidence) -> tuple[list[Block], list[Block]]:
     kept = [block for block, enough in fine.items() if enough]
     if len(names) >= _GROUP:
         kept.append(Block("any part of the columns", tuple(names), "agreement"))
-    if any(evidence.train.schema[name].kind in ("integer", "real", "datetime") for name in names):
+    if any(evidence.train.schema[name].kind in ORDERED for name in names):
         kept.append(Block("all columns in own ranks", tuple(names), "ranks"))
     return kept, [block for block, enough in fine.items() if not enough]
 
@@ -103,7 +104,7 @@ def _different(blocks: list[Block], everything: int) -> list[Block]:
 def _identifies(sets: Sets) -> bool:
     """Whether enough patients have a combination of values that nobody else has."""
     contents = np.unique(hashes(stacked(sets.train, sets.holdout)), return_inverse=True)[1]
-    patients = np.concatenate([sets.train_patients, sets.holdout_patients])
+    patients = sets.patients
     held = np.unique(np.stack([contents, patients]), axis=1)
     alone = np.bincount(held[0])[held[0]] == 1
     return len(np.unique(held[1][alone])) >= max(_ALONE, 0.01 * (patients.max() + 1))

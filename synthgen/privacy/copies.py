@@ -13,7 +13,7 @@ from synthgen.data import TableData
 from synthgen.errors import NotAssessable
 from synthgen.findings import Estimate, Measurement, exactly
 from synthgen.privacy.labels import LabelTest, label_test, patients_needed
-from synthgen.privacy.neighbors import Neighbors, neighbors, placed, pooled_patients, search, shared_columns
+from synthgen.privacy.neighbors import Neighbors, Pool, neighbors, placed, pooled_patients, shared_columns
 from synthgen.privacy.precision import at_precision
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
@@ -213,7 +213,7 @@ def _neighbor_control(evidence: Evidence, seed: Seed) -> Estimate | None:
         return None
     patients = np.concatenate([sets.train_patients, sets.holdout_patients[~half]])
     dense = np.unique(patients, return_inverse=True)[1]
-    found = search(sets.holdout.take(half), sets.train, sets.holdout.take(~half), dense)
+    found = Pool.of(sets.train, sets.holdout.take(~half), dense).search(sets.holdout.take(half))
     return tested([found], seed.child("control"), 0.001).leaked(DECIDING, len(found.first))
 
 

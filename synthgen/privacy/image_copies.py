@@ -16,7 +16,7 @@ from synthgen.image_features import between, encoder, moved
 from synthgen.image_views import Views, own_views
 from synthgen.privacy.copies import CUTOFFS, DECIDING, fewest_seen, half_of_holdout, mirror_note, sharpest, tested
 from synthgen.privacy.labels import LabelTest
-from synthgen.privacy.neighbors import Neighbors, search
+from synthgen.privacy.neighbors import Neighbors, Pool
 from synthgen.privacy.registration import registered
 from synthgen.privacy.space import Points
 from synthgen.protocols import Evidence
@@ -206,10 +206,8 @@ def _nearest_of(versions: Sequence[Neighbors]) -> Neighbors:
 
 def search_in(space: Callable[[Tensor], np.ndarray], seen: Views) -> Search:
     """In a space of vectors, all ways in which an image may be turned."""
-    train, holdout = (points(space(images)) for images in (seen.train, seen.holdout))
-    return lambda queries: _nearest_of(
-        [search(points(space(way)), train, holdout, seen.patients) for way in _all_ways(queries)]
-    )
+    pool = Pool.of(points(space(seen.train)), points(space(seen.holdout)), seen.patients)
+    return lambda queries: _nearest_of([pool.search(points(space(way))) for way in _all_ways(queries)])
 
 
 def points(vectors: np.ndarray) -> Points:
@@ -249,10 +247,9 @@ def window_search(seen: Views) -> Search:
 
     def searched(queries: Tensor) -> Neighbors:
         best: Neighbors | None = None
-        windows = _windows(queries)
-        for place, part in enumerate(windows):
-            own, one, other = (points(standardised(side[place])) for side in (windows, train, holdout))
-            found = search(own, one, other, seen.patients)
+        for sides in zip(_windows(queries), train, holdout, strict=True):
+            part, (own, one, other) = sides[0], (points(standardised(side)) for side in sides)
+            found = Pool.of(one, other, seen.patients).search(own)
             flat = (part.std(1) < 2 * _FLAT).numpy()
             first, second = np.where(flat, np.inf, found.first), np.where(flat, 1.0, found.second)
             found = Neighbors(found.nearest, first, second, found.is_train, found.patients)

@@ -72,7 +72,8 @@ class LabelTest:
     def smallest_seen(self, rows: int, *, chance: float = 0.9, hits: np.ndarray | None = None) -> float:
         """How many copies of different train patients would have been seen with this chance at level alpha.
 
-        At least the size rule ln(alpha) / ln(train share); more where chance neighbours are many already, or where
+        At least the size rule ln(p) / ln(train share), with the p-value that is called in spite of its own sampling
+        error (see `surely_called`); more where chance neighbours are many already, or where
         copies are changed so much that not all of them count. Infinite if no number up to all rows would do.
 
         Args:
@@ -81,7 +82,7 @@ class LabelTest:
             hits: the share of the copies that count where they should, for each of the first counts; None: all.
         """
         copies = np.arange(1, rows + 1)
-        rule = math.log(self.alpha) / math.log(self.train_share)
+        rule = math.log(surely_called(self.alpha, chance=chance)) / math.log(self.train_share)
         z = 1.2816 if chance == 0.9 else _normal_quantile(chance)
         known = np.ones(len(self.total)) if hits is None else hits
         fewest, share = math.inf, self.train_share
@@ -158,6 +159,21 @@ def label_test(
         alpha=alpha,
         permutations=len(null),
     )
+
+
+def surely_called(alpha: float, *, chance: float = 0.9) -> float:
+    """The p-value that a permutation test, which only estimates it, puts at or below alpha with this chance.
+
+    With n permutations p is (1 + exceedances) / (1 + n), and exceedances are Poisson: at small alpha few may occur, so
+    the true p must be well below.
+
+    >>> round(surely_called(0.001), 6), round(surely_called(0.000125), 7)
+    (0.000726, 2.66e-05)
+    """
+    from scipy.stats import chi2
+
+    allowed = max(0, math.floor(alpha * (1 + _MOST) + 1e-9) - 1)
+    return min(alpha, float(chi2.ppf(1 - chance, 2 * (allowed + 1))) / 2 / _MOST)
 
 
 def patients_needed(train_patients: int, rows: int, *, alpha: float = 0.001) -> int:

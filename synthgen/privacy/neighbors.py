@@ -13,6 +13,7 @@ from synthgen.errors import NotAssessable
 from synthgen.privacy.space import Points, Space, hashes, stacked
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
+from synthgen.schema import ORDERED
 
 MOST_QUERIES = 100_000  # synthetic rows searched for; of more a random sample stands in
 _COLUMNS_PER_CATEGORY = 32  # levels with a coordinate of their own; rarer ones are compared pair by pair
@@ -51,6 +52,15 @@ class Sets:
     train_patients: np.ndarray
     holdout_patients: np.ndarray
 
+    @property
+    def patients(self) -> np.ndarray:
+        """Of the pool's rows, train first. Shape: (train rows + holdout rows,)."""
+        return np.concatenate([self.train_patients, self.holdout_patients])
+
+    def pool(self) -> Pool:
+        """Train and holdout, to be searched."""
+        return Pool.of(self.train, self.holdout, self.patients)
+
 
 def shared_columns(evidence: Evidence) -> list[str]:
     """The learned columns that all three tables have, by name.
@@ -85,49 +95,56 @@ def neighbors(evidence: Evidence) -> Neighbors:
     return evidence.once("neighbors", lambda: _neighbors(placed(evidence)))
 
 
-def searched_rows(rows: int) -> np.ndarray:
-    """Which of so many synthetic rows `neighbors` searches for, ascending: all, or a random sample of very many.
+def searched_rows(rows: int, most: int = MOST_QUERIES) -> np.ndarray:
+    """Which of so many synthetic rows are searched for, ascending: all, or a random sample of very many.
 
     >>> searched_rows(3)
     array([0, 1, 2])
     """
-    if rows <= MOST_QUERIES:
+    if rows <= most:
         return np.arange(rows)
-    chosen = Seed(0).child("neighbors", "sample").numpy().choice(rows, MOST_QUERIES, replace=False)
-    return np.sort(chosen)
+    return np.sort(Seed(0).child("neighbors", "sample").numpy().choice(rows, most, replace=False))
 
 
-def search(
-    queries: Points,
-    train: Points,
-    holdout: Points,
-    patients: np.ndarray,
-    *,
-    weights: Sequence[np.ndarray] | None = None,
-) -> Neighbors:
-    """Search a pool of train and holdout rows for the nearest row, and the nearest of another patient.
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Train and holdout rows to search in, in the order in which ties go.
 
-    Ties go to the row that comes first in a random order that knows neither labels nor the order of the files.
-
-    Args:
-        queries: rows to search for.
-        train: rows of the pool, as the holdout's.
-        holdout: the others.
-        patients: dense numbers, train first.
-        weights: as for `nearest`.
+    Shape:
+        order (pool,): row numbers, train first; owners (pool,): patients in that order; is_train, patients (pool,): of
+        the rows as they come
     """
-    pool = stacked(train, holdout)
-    is_train = np.arange(len(pool)) < len(train)
-    order = tie_order(pool, is_train, patients)
-    pool, owners = pool.take(order), patients[order]
-    if len(np.unique(patients)) == len(patients):
-        index, distance = nearest(queries, pool, 2, weights=weights)
-        first, second = distance.T
-    else:
-        index, distance = nearest(queries, pool, 1, weights=weights)
-        first = distance[:, 0]
-        second = nearest(queries, pool, 1, apart=(owners[index[:, 0]], owners), weights=weights)[1][:, 0]
-    return Neighbors(order[index[:, 0]], first, second, is_train, patients)
+
+    points: Points
+    order: np.ndarray
+    owners: np.ndarray
+    is_train: np.ndarray
+    patients: np.ndarray
+
+    @staticmethod
+    def of(train: Points, holdout: Points, patients: np.ndarray) -> Pool:
+        """Ties go to the row that comes first in a random order that knows neither labels nor the order of the files.
+
+        Args:
+            train: rows of the pool, as the holdout's.
+            holdout: the others.
+            patients: dense numbers, train first.
+        """
+        points = stacked(train, holdout)
+        is_train = np.arange(len(points)) < len(train)
+        order = tie_order(points, is_train, patients)
+        return Pool(points.take(order), order, patients[order], is_train, patients)
+
+    def search(self, queries: Points, *, weights: Sequence[np.ndarray] | None = None) -> Neighbors:
+        """The nearest row of each query, and the nearest of another patient; weights as for `nearest`."""
+        if len(np.unique(self.patients)) == len(self.patients):
+            index, distance = nearest(queries, self.points, 2, weights=weights)
+            first, second = distance.T
+        else:
+            index, distance = nearest(queries, self.points, 1, weights=weights)
+            apart = (self.owners[index[:, 0]], self.owners)
+            first, second = distance[:, 0], nearest(queries, self.points, 1, apart=apart, weights=weights)[1][:, 0]
+        return Neighbors(self.order[index[:, 0]], first, second, self.is_train, self.patients)
 
 
 def nearest(
@@ -194,7 +211,7 @@ def placed_by(evidence: Evidence, names: list[str], *, own_ranks: bool = False) 
     for name in ("train", "holdout", "synthetic"):
         if not len(getattr(evidence, name)):
             raise NotAssessable(f"the {name} table has no rows")
-    numeric = frozenset(n for n in names if evidence.train.schema[n].kind in ("integer", "real", "datetime"))
+    numeric = frozenset(n for n in names if evidence.train.schema[n].kind in ORDERED)
     tables = [data.table[names] for data in (evidence.train, evidence.holdout, evidence.synthetic)]
     real = pd.concat(tables[:2], ignore_index=True)
     if own_ranks:
@@ -221,8 +238,7 @@ def pooled_patients(train: TableData, holdout: TableData) -> tuple[np.ndarray, n
 
 def _neighbors(sets: Sets) -> Neighbors:
     queries = sets.synthetic.take(searched_rows(len(sets.synthetic)))
-    patients = np.concatenate([sets.train_patients, sets.holdout_patients])
-    return search(queries, sets.train, sets.holdout, patients)
+    return sets.pool().search(queries)
 
 
 def tie_order(pool: Points, is_train: np.ndarray, patients: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from synthgen.privacy.neighbors import pooled_patients, shared_columns
 from synthgen.privacy.precision import at_precision
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
+from synthgen.schema import ORDERED
 
-NUMERIC = ("integer", "real", "datetime")
 FEW = 5  # patients: a level that so many or fewer have is rare
 _TAIL = 0.005  # share of the pooled values at each end that are extremes
 _COMBINATIONS = 150  # of two, and of three columns; of more a random part, chosen by the names alone
@@ -67,7 +67,7 @@ def cells_of(evidence: Evidence) -> tuple[list[Cells], Pool]:
         values = at_precision(pd.concat([data.table[name] for data in sets], ignore_index=True), column)
         codes, levels = pd.factorize(values, sort=True)
         share = np.bincount(codes[: pool.rows][codes[: pool.rows] >= 0], minlength=len(levels)) / pool.rows
-        numbers = _numbers(values) if column.kind in NUMERIC else None
+        numbers = _numbers(values) if column.kind in ORDERED else None
         declared = column.levels is not None or column.kind == "boolean"
         declared_bounds = (column.minimum, column.maximum)
         bounds = tuple(float(np.float32(bound)) for bound in declared_bounds if bound is not None)

@@ -32,7 +32,7 @@ def registered(seen: Views, place: Callable[[Tensor], Points]) -> Callable[[Tens
         place: puts images into the space in which candidates are near.
 
     Returns:
-        From images to what `search` gives.
+        From images to what `Pool.search` gives.
 
     Source: Evangelidis and Psarakis 2008, doi:10.1109/TPAMI.2008.113, for the criterion.
     """

@@ -179,7 +179,7 @@ def _scores(evidence: Evidence, half: np.ndarray, targets: np.ndarray, others: n
     table = evidence.refit(evidence.train.take(half[evidence.train.patients]), seed)
     sets = placed(replace(evidence, synthetic=table, shared={}))
     points = stacked(sets.train, sets.holdout)
-    owners = np.concatenate([sets.train_patients, sets.holdout_patients])
+    owners = sets.patients
     wanted = np.concatenate([targets, others])  # ascending: train comes first
     rows = np.flatnonzero(np.isin(owners, wanted))
     distance = nearest(points.take(rows), sets.synthetic, 1)[1][:, 0]

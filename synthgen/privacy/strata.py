@@ -12,6 +12,7 @@ from synthgen.privacy.neighbors import Sets, nearest, placed, shared_columns
 from synthgen.privacy.space import stacked
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
+from synthgen.schema import ORDERED
 
 SCORES = ("distance", "density")
 _LEVELS = 3  # strata of single levels of one column
@@ -63,7 +64,7 @@ def exposure(sets: Sets, *, k: int, most: int, seed: Seed) -> Exposure:
         most: patients attacked; of more a random sample stands in.
         seed: of the sample.
     """
-    owners = np.concatenate([sets.train_patients, sets.holdout_patients])
+    owners = sets.patients
     people = int(owners.max()) + 1
     attacked = np.arange(people) < people
     if people > most:
@@ -100,7 +101,7 @@ def strata(
         Stratum(f"the {100 * share:.3g} % most isolated patients", _most_isolated(exposed, share)) for share in shares
     ]
     codes = np.concatenate([sets.train.codes, sets.holdout.codes])
-    owners = np.concatenate([sets.train_patients, sets.holdout_patients])
+    owners = sets.patients
     for name, column in zip(_category_names(evidence), codes.T, strict=True):
         found += _of_rare_levels(name, column, owners, exposed, rare, smallest)
     return found
@@ -141,4 +142,4 @@ def _most_isolated(exposed: Exposure, share: float) -> np.ndarray:
 def _category_names(evidence: Evidence) -> list[str]:
     """The columns of the space's codes, in their order."""
     schema = evidence.train.schema
-    return [name for name in shared_columns(evidence) if schema[name].kind not in ("integer", "real", "datetime")]
+    return [name for name in shared_columns(evidence) if schema[name].kind not in ORDERED]

@@ -23,6 +23,7 @@ from synthgen.rng import Seed
 from synthgen.schema import TableSchema
 from synthgen.testing import clean, leaky
 from synthgen.testing.simulated import (
+    RARE_SHARE,
     RARE_WARD,
     Sizes,
     Tables,
@@ -161,12 +162,12 @@ def _shifted(share: float) -> Make:
 
 
 def _subgroup(share: float) -> Make:
-    """Copies of a share of the patients of one small ward."""
+    """Copies of as many patients of one small ward as a share of its expected size, which is 2 % of train."""
 
     def make(sizes: Sizes, seed: Seed) -> Tables:
         sets = three(sizes, seed=seed)
         members = np.flatnonzero(sets.train.table["ward"] == RARE_WARD)
-        copied = sets.train.take(members[: max(1, round(share * len(members)))])
+        copied = sets.train.take(members[: round(share * RARE_SHARE * sizes.train)])
         return replace(sets, synthetic=leaky.with_rows(sets.synthetic, copied, seed=seed))
 
     return make

@@ -30,7 +30,7 @@ SCHEMA = TableSchema(
         Column("died", "boolean"),
     )
 )
-RARE_WARD, _WARD_SHARE = "W00", 0.02
+RARE_WARD, RARE_SHARE = "W00", 0.02
 _ORPHANS, _ORPHAN_SHARE = 20_000, 0.01  # codes of rare diseases, and patients who have one
 _COARSE = 4  # values of a number in a table of heavy ties
 _LOADINGS = np.array(  # of age, bmi, systolic, creatinine, crp, pain, stage, died on frailty, weight and inflammation
@@ -81,7 +81,7 @@ def simulated(n: int, *, seed: int | Seed) -> TableData:
     bmi = 27 + 4.5 * z[1]
     sex = rng.random(n) < 0.52
     levels = 1 / np.arange(1, 61)
-    ward = np.where(rng.random(n) < _WARD_SHARE, 0, 1 + np.minimum(10, rng.poisson(3.0 + (z[0] > 0), n)))
+    ward = np.where(rng.random(n) < RARE_SHARE, 0, 1 + np.minimum(10, rng.poisson(3.0 + (z[0] > 0), n)))
     orphan = np.full(n, None, dtype=object)
     rare = np.flatnonzero(rng.random(n) < _ORPHAN_SHARE)
     orphan[rare] = [f"ORPHA:{number}" for number in rng.integers(0, _ORPHANS, len(rare))]

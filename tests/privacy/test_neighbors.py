@@ -7,7 +7,7 @@ from privacy_cases import SCHEMA, categories, evidence, population, table
 
 from synthgen.data import TableData
 from synthgen.errors import NotAssessable
-from synthgen.privacy.neighbors import nearest, neighbors, search
+from synthgen.privacy.neighbors import Pool, nearest, neighbors
 from synthgen.privacy.space import Points, Space, squared_distances, stacked
 from synthgen.schema import Column, TableSchema
 
@@ -81,7 +81,7 @@ def test_more_neighbours_than_rows_are_at_infinity():
 def test_second_neighbour_is_another_patient():
     a, b, q = encoded(population(60, 1), population(40, 2), population(50, 3))
     patients = np.repeat(np.arange(50), 2)
-    found = search(q, a, b, patients)
+    found = Pool.of(a, b, patients).search(q)
     truth = squared_distances(q, stacked(a, b))
     assert found.first**2 == pytest.approx(truth.min(axis=1), abs=1e-12)
     for row, nearest_row in enumerate(found.nearest):
@@ -95,9 +95,8 @@ def test_ties_know_no_label():
     chosen = []
     for size in range(300):
         pool = Space.fit(columns, frozenset({"x"})).encode(pd.DataFrame({"x": np.ones(30 + size)}))
-        found = search(
-            pool.take(slice(0, 1)), pool.take(slice(0, 10)), pool.take(slice(10, None)), np.arange(30 + size)
-        )
+        sides = pool.take(slice(0, 10)), pool.take(slice(10, None))
+        found = Pool.of(*sides, np.arange(30 + size)).search(pool.take(slice(0, 1)))
         chosen.append(found.is_train[found.nearest[0]] - 10 / (30 + size))
     assert abs(np.mean(chosen)) < 4 * 0.27 / np.sqrt(300)
 

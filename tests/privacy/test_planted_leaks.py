@@ -10,7 +10,6 @@ from synthgen.testing.leaks import LEAKS, NULLS, PEERS, SUBGROUP
 FAMILY = 9  # checks with a p-value, as in the benchmark: the smallest p is multiplied by as many
 CHEAP = ("copies.exact", "copies.neighbor", "disclosure.rare", "membership.vulnerable")
 MISSED = {
-    "one rare subgroup, half of it copied": "20 copies are about the fewest that are seen: 9 x .00145 in this draw",
     "five rare codes": "five levels cannot go below p = .008, which is not significant among nine tests",
     "five extremes": "depends on which extremes were drawn: 9 x .0071 in this draw, found in two others",
 }
