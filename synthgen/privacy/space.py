@@ -41,6 +41,18 @@ class _Number:
 
 
 @dataclass(frozen=True, eq=False)
+class _Category:
+    levels: pd.Index  # of the pool, the most frequent first
+    missing: int  # the code of missing: its place among them by frequency, which a sparse column begins with
+
+    def codes(self, values: pd.Series) -> np.ndarray:
+        found: np.ndarray = self.levels.get_indexer(pd.Index(values)).astype(np.int32)
+        found[found >= self.missing] += 1
+        found[values.isna().to_numpy()] = self.missing
+        return found
+
+
+@dataclass(frozen=True, eq=False)
 class Space:
     """Where rows of any set have comparable distances; fitted on train and holdout pooled, blind to which is which.
 
@@ -58,7 +70,7 @@ class Space:
     """
 
     numbers: dict[str, _Number]
-    categories: dict[str, pd.Index]  # levels, the most frequent first
+    categories: dict[str, _Category]
     grid: float
 
     @staticmethod
@@ -79,12 +91,13 @@ class Space:
         magnitude = math.ceil(math.log2(6 * len(ordered) + len(names) + 1))
         grid = 2.0 ** -((52 - magnitude) // 2)
         numbers = {name: _fit_number(as_floats(pool[name]), grid) for name in ordered}
-        return Space(numbers, {name: _fit_levels(pool[name]) for name in names if name not in numeric}, grid)
+        return Space(numbers, {name: _fit_category(pool[name]) for name in names if name not in numeric}, grid)
 
     def only(self, names: Collection[str]) -> Space:
         """The space of some of the columns: what somebody sees who knows these and no others."""
         numbers = {name: number for name, number in self.numbers.items() if name in names}
-        return Space(numbers, {name: levels for name, levels in self.categories.items() if name in names}, self.grid)
+        categories = {name: category for name, category in self.categories.items() if name in names}
+        return Space(numbers, categories, self.grid)
 
     def encode(self, rows: pd.DataFrame) -> Points:
         """Place rows of any set in the space."""
@@ -98,10 +111,7 @@ class Space:
                 numbers.append(absent.astype(float)[:, None])
             else:
                 extra += absent
-        for name, levels in self.categories.items():
-            found = levels.get_indexer(pd.Index(rows[name])).astype(np.int32)
-            found[rows[name].isna().to_numpy()] = len(levels)
-            codes.append(found[:, None])
+        codes += [category.codes(rows[name])[:, None] for name, category in self.categories.items()]
         return Points(np.hstack(numbers), np.hstack(codes), extra)
 
 
@@ -164,8 +174,9 @@ def _place(values: np.ndarray, absent: np.ndarray, number: _Number, grid: float)
     return np.where(absent, 0.0, position)
 
 
-def _fit_levels(values: pd.Series) -> pd.Index:
+def _fit_category(values: pd.Series) -> _Category:
     counts = values.value_counts()
     frame = pd.DataFrame({"level": counts.index, "count": counts.to_numpy()})
     frame["text"] = frame["level"].map(str)
-    return pd.Index(frame.sort_values(["count", "text"], ascending=[False, True])["level"])
+    levels = pd.Index(frame.sort_values(["count", "text"], ascending=[False, True])["level"])
+    return _Category(levels, missing=int((counts >= max(1, values.isna().sum())).sum()))
