@@ -1,5 +1,7 @@
 # make demo: the whole job on shipped real data. make test: lint, types, import rules, tests. Both install into .venv.
+# Tests run in JOBS processes of one thread each: two threads in one process take nearly twice as long.
 PYTHON ?= python3
+JOBS ?= 2
 BIN := .venv/bin
 
 .PHONY: demo test lint docs clean
@@ -8,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/synthgen demo --force
 
 test: lint
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .

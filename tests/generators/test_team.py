@@ -62,7 +62,7 @@ def test_two_processes_find_the_weights_that_one_finds(tmp_path):
         import sys
         from pathlib import Path
 
-        sys.path.insert(0, sys.argv[1])
+        sys.path.extend(sys.argv[1:2])
         import torch
         from test_training import X, Y, evaluate, linear
 
