@@ -44,18 +44,19 @@ class _Scores:
 
 @dataclass(frozen=True)
 class Membership:
-    """Two attacks on membership, scored by patient and calibrated on holdout patients.
+    """Three attacks on membership, scored by patient and calibrated on holdout patients.
 
     Threat: the attacker holds complete records of some patients, and the synthetic table, and wants to know who was in
     the training data (which can itself be the secret: a trial, a ward, a diagnosis). No access to the generator.
 
     - `distance`: how close the nearest synthetic row is;
+    - `ratio`: how much closer it is than the next one, which tells a copy among many alike from a dense place;
     - `density`: how much denser synthetic rows lie around the record than the rows of other patients whom nobody
       trained on, by the distances to the k-th nearest of each (DOMIAS). Half of the holdout serves the other half as
       these other patients, in turn, so that no patient is wasted.
 
     A patient with several rows has the score of the most telling one. The statistic is the larger AUC; its upper
-    bound is the largest of both attacks' (so it bounds both), its lower bound the largest at a level corrected for two.
+    bound is the largest of all attacks' (so it bounds each), its lower bound the largest at a level corrected for three.
     `tpr_at_1pct_fpr` is the share of members found by a threshold set on half of the holdout patients to raise 1 %
     false alarms; `fpr_at_threshold` is what it raises on the others. An AUC cannot see a few copies among many rows:
     the copy checks can.
@@ -84,7 +85,7 @@ class Membership:
 def measured(
     check: str, spaces: Mapping[str, Sets], evidence: Evidence, *, seed: Seed, most: int, k: int
 ) -> Measurement:
-    """Attack in each of some spaces by distance and by density, and report the best attack.
+    """Attack in each of some spaces by distance, by ratio and by density, and report the best attack.
 
     Args:
         check: its name.
@@ -101,8 +102,7 @@ def measured(
     attacks: dict[str, _Scores] = {}
     for space, sets in spaces.items():
         attacked = _attacked(sets, most, seed)
-        attacks[f"distance{space}"] = _scores(attacked, _distance(attacked))
-        attacks[f"density{space}"] = _scores(attacked, _density(attacked, k))
+        attacks |= {f"{name}{space}": _scores(attacked, rows) for name, rows in _rows(attacked, k).items()}
     areas = {name: auc(s.members, s.others) for name, s in attacks.items()}
     worst = max(areas, key=lambda name: areas[name].value)
     statistic = _worst(areas, attacks)
@@ -125,7 +125,7 @@ def measured(
         p_value=min(1.0, 2 * len(attacks) * min(_p_value(s) for s in attacks.values())),
         curves={"roc": _curve(attacks[worst])},
         notes=_notes(attacked, evidence, statistic),
-        source="distance: doi:10.1145/3372297.3417238; density: DOMIAS, arXiv:2302.12580; "
+        source="distance and ratio: doi:10.1145/3372297.3417238; density: DOMIAS, arXiv:2302.12580; "
         "AUC: DeLong 1988, doi:10.2307/2531595; rates: Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404",
     )
 
@@ -185,29 +185,29 @@ def _halves(patients: np.ndarray, seed: Seed) -> np.ndarray:
     return folds
 
 
-def _distance(attacked: _Attacked) -> tuple[np.ndarray, np.ndarray]:
-    """Row scores of members and others: minus the distance to the nearest synthetic row."""
-    members, others = (nearest(p, attacked.synthetic, 1)[1][:, 0] for p in (attacked.members, attacked.others))
-    return -members, -others
-
-
-def _density(attacked: _Attacked, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row scores of members and others: log k-distance to the reference minus log k-distance to the synthetic rows."""
-    scores = []
+def _rows(attacked: _Attacked, k: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Row scores of members and of others by each attack."""
     sides = (
         (attacked.members, attacked.member_folds[attacked.member_of]),
         (attacked.others, attacked.other_folds[attacked.other_of]),
     )
-    fold_of_row = attacked.other_folds[attacked.other_of]
-    for points, folds in sides:
-        synthetic = nearest(points, attacked.synthetic, k)[1][:, -1]
-        reference = np.zeros(len(points))
-        for fold in (0, 1):
-            rows = np.flatnonzero(folds == fold)
-            pool = attacked.others.take(np.flatnonzero(fold_of_row != fold))
-            reference[rows] = nearest(points.take(rows), pool, k)[1][:, -1]
-        scores.append(log_ratio(reference, synthetic))
-    return scores[0], scores[1]
+    synthetic = [nearest(points, attacked.synthetic, max(k, 2))[1] for points, _ in sides]
+    reference = [_reference(points, folds, attacked, k) for points, folds in sides]
+    distance, ratio, density = zip(
+        *((-s[:, 0], log_ratio(s[:, 1], s[:, 0]), log_ratio(r, s[:, k - 1])) for s, r in zip(synthetic, reference)),
+        strict=True,
+    )
+    return {"distance": distance, "ratio": ratio, "density": density}
+
+
+def _reference(points: Points, folds: np.ndarray, attacked: _Attacked, k: int) -> np.ndarray:
+    """The distance of each row to the k-th nearest of the half of the holdout that its patient is not in."""
+    found, fold_of_row = np.zeros(len(points)), attacked.other_folds[attacked.other_of]
+    for fold in (0, 1):
+        rows = np.flatnonzero(folds == fold)
+        pool = attacked.others.take(np.flatnonzero(fold_of_row != fold))
+        found[rows] = nearest(points.take(rows), pool, k)[1][:, -1]
+    return found
 
 
 def log_ratio(reference: np.ndarray, synthetic: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ def test_fresh_draws_leave_the_attacker_guessing():
         rates.append(found.details["tpr_at_1pct_fpr"].value)
     assert covered >= 34
     assert alarms <= 2
-    assert np.mean(rates) < 0.025  # the larger of two attacks' rates at a threshold of 1 %
+    assert np.mean(rates) < 0.025  # the largest of three attacks' rates at a threshold of 1 %
 
 
 def test_copies_give_members_away():
