@@ -56,7 +56,8 @@ class Membership:
       these other patients, in turn, so that no patient is wasted.
 
     A patient with several rows has the score of the most telling one. The statistic is the larger AUC; its upper
-    bound is the largest of all attacks' (so it bounds each), its lower bound the largest at a level corrected for three.
+    bound is the largest of all attacks' (so it bounds each), its lower bound the largest at a level corrected for the
+    number of attacks.
     `tpr_at_1pct_fpr` is the share of members found by a threshold set on half of the holdout patients to raise 1 %
     false alarms; `fpr_at_threshold` is what it raises on the others. An AUC cannot see a few copies among many rows:
     the copy checks can.
@@ -187,27 +188,24 @@ def _halves(patients: np.ndarray, seed: Seed) -> np.ndarray:
 
 def _rows(attacked: _Attacked, k: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Row scores of members and of others by each attack."""
-    sides = (
-        (attacked.members, attacked.member_folds[attacked.member_of]),
-        (attacked.others, attacked.other_folds[attacked.other_of]),
-    )
-    synthetic = [nearest(points, attacked.synthetic, max(k, 2))[1] for points, _ in sides]
-    reference = [_reference(points, folds, attacked, k) for points, folds in sides]
-    distance, ratio, density = zip(
-        *((-s[:, 0], log_ratio(s[:, 1], s[:, 0]), log_ratio(r, s[:, k - 1])) for s, r in zip(synthetic, reference)),
-        strict=True,
-    )
-    return {"distance": distance, "ratio": ratio, "density": density}
+    members = _of_side(attacked.members, attacked.member_folds[attacked.member_of], attacked, k)
+    others = _of_side(attacked.others, attacked.other_folds[attacked.other_of], attacked, k)
+    return {name: (members[name], others[name]) for name in members}
 
 
-def _reference(points: Points, folds: np.ndarray, attacked: _Attacked, k: int) -> np.ndarray:
-    """The distance of each row to the k-th nearest of the half of the holdout that its patient is not in."""
-    found, fold_of_row = np.zeros(len(points)), attacked.other_folds[attacked.other_of]
+def _of_side(points: Points, folds: np.ndarray, attacked: _Attacked, k: int) -> dict[str, np.ndarray]:
+    """Scores by each attack. The density's reference is the half of the holdout that a row's patient is not in."""
+    synthetic = nearest(points, attacked.synthetic, max(k, 2))[1]
+    reference, fold_of_row = np.zeros(len(points)), attacked.other_folds[attacked.other_of]
     for fold in (0, 1):
         rows = np.flatnonzero(folds == fold)
         pool = attacked.others.take(np.flatnonzero(fold_of_row != fold))
-        found[rows] = nearest(points.take(rows), pool, k)[1][:, -1]
-    return found
+        reference[rows] = nearest(points.take(rows), pool, k)[1][:, -1]
+    return {
+        "distance": -synthetic[:, 0],
+        "ratio": log_ratio(synthetic[:, 1], synthetic[:, 0]),
+        "density": log_ratio(reference, synthetic[:, k - 1]),
+    }
 
 
 def log_ratio(reference: np.ndarray, synthetic: np.ndarray) -> np.ndarray:

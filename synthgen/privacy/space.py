@@ -175,8 +175,7 @@ def _place(values: np.ndarray, absent: np.ndarray, number: _Number, grid: float)
 
 
 def _fit_category(values: pd.Series) -> _Category:
-    counts = values.value_counts()
-    frame = pd.DataFrame({"level": counts.index, "count": counts.to_numpy()})
-    frame["text"] = frame["level"].map(str)
-    levels = pd.Index(frame.sort_values(["count", "text"], ascending=[False, True])["level"])
-    return _Category(levels, missing=int((counts >= max(1, values.isna().sum())).sum()))
+    counts = values.value_counts(sort=False)
+    many, texts = counts.to_numpy(), [str(level) for level in counts.index]
+    levels = pd.Index(counts.index[sorted(range(len(many)), key=lambda i: (-many[i], texts[i]))])
+    return _Category(levels, missing=int((many >= max(1, values.isna().sum())).sum()))
