@@ -21,6 +21,7 @@ from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 
 DECIDING = CUTOFFS.index(0.1)  # blocks have few columns, where half as far as the second nearest is nothing special
+_PAIRS = 2e9  # of rows that the search in one block compares
 _PLANTED = 200  # copies that `power` plants in each block
 
 
@@ -60,7 +61,7 @@ class BlockCopies:
     needs: ClassVar[frozenset[str]] = frozenset({"train", "holdout", "synthetic"})
 
     alpha: float = 0.001  # level at which `power` says what would have been seen
-    max_rows: int = 20_000  # synthetic rows searched for; of more a random sample stands in
+    max_rows: int = 20_000  # synthetic rows searched for, fewer in a large pool; of more a random sample stands in
 
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement:
         """Search the pooled neighbours in every block and permute the labels.
@@ -72,7 +73,7 @@ class BlockCopies:
         blocks, coarse = column_blocks(evidence)
         if not blocks:
             raise NotAssessable("no block of columns is fine enough to tell patients apart")
-        looked = sampled(evidence, self.max_rows)
+        looked = _sampled(evidence, self.max_rows)
         rows = len(looked.synthetic)
         test = block_test(looked, blocks, seed=seed, alpha=self.alpha)
         fewest_seen(test, evidence, rows)
@@ -128,12 +129,12 @@ def block_test(evidence: Evidence, blocks: Sequence[Block], *, seed: Seed, alpha
     return label_test(counts, found[0].is_train, found[0].patients, seed=seed, alpha=alpha)
 
 
-def sampled(evidence: Evidence, most: int) -> Evidence:
+def _sampled(evidence: Evidence, most: int) -> Evidence:
     """The same with a random sample of very many synthetic rows."""
-    rows = len(evidence.synthetic)
-    if rows <= most:
+    rows = searched_rows(evidence, pairs=_PAIRS, most=most)
+    if len(rows) == len(evidence.synthetic):
         return evidence
-    return replace(evidence, synthetic=evidence.synthetic.take(searched_rows(rows, most)), shared={})
+    return replace(evidence, synthetic=evidence.synthetic.take(rows), shared={})
 
 
 def _arranged(evidence: Evidence) -> Evidence:

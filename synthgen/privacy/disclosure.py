@@ -19,7 +19,7 @@ from synthgen.data import TableData
 from synthgen.errors import NotAssessable
 from synthgen.findings import Estimate, Measurement
 from synthgen.privacy.labels import label_test
-from synthgen.privacy.neighbors import MOST_QUERIES, shared_columns
+from synthgen.privacy.neighbors import shared_columns
 from synthgen.privacy.space import Points, Space, hashes
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
@@ -28,7 +28,7 @@ from synthgen.stats import difference, wilson
 
 ATTACKS = 2_000  # of each kind, where the tables have enough patients
 MINIMUM_PATIENTS = 100  # on each side: halves of 50 make the control
-_MINIMUM_ROWS = 20  # of the synthetic table
+_MINIMUM_ROWS, _MOST_ROWS = 20, 100_000  # of the synthetic table; the attacker uses a random sample of more
 _SOURCE = (
     "Giomi et al. 2022, arXiv:2211.10459; the risks: WP216, Article 29 Working Party 2014; "
     "interval: Newcombe 1998, method 10; p-value: permutation of who was trained on"
@@ -188,7 +188,7 @@ def sides(evidence: Evidence, *, most: int, seed: Seed) -> Sides:
     first = _mixed(space.encode(real), seed.child("rows"))
     attacked = first[np.unique(patients[first], return_index=True)[1]]
     synthetic = evidence.synthetic.table[names]
-    chosen = _mixed(space.encode(synthetic), seed.child("synthetic"))[:MOST_QUERIES]
+    chosen = _mixed(space.encode(synthetic), seed.child("synthetic"))[:_MOST_ROWS]
     notes = _notes(count, min(most, ATTACKS), len(chosen), len(synthetic))
     return Sides(tuple(names), count, real, patients, attacked, synthetic.iloc[chosen], pool[names], space, notes)
 

@@ -15,7 +15,8 @@ from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 from synthgen.schema import ORDERED
 
-MOST_QUERIES = 100_000  # synthetic rows searched for; of more a random sample stands in
+_PAIRS = 4e10  # of rows that a search compares: five minutes on two cores
+_FEWEST = 5_000  # rows that are searched for however large the pool
 _COLUMNS_PER_CATEGORY = 32  # levels with a coordinate of their own; rarer ones are compared pair by pair
 _OFTEN = 1 / 16  # of weighted levels, the share of the pool from which on one has a coordinate of its own
 _BLOCK_CELLS = 2**21  # of a block of distances: 16 MB, which stays in the cache
@@ -87,23 +88,35 @@ def placed(evidence: Evidence) -> Sets:
 def neighbors(evidence: Evidence) -> Neighbors:
     """The pooled nearest neighbours of the synthetic rows, searched once per audit.
 
-    Of more than `MOST_QUERIES` synthetic rows a random sample is searched for, always against the whole pool.
+    Where that would compare more than 4e10 pairs of rows, a random sample of the synthetic rows is searched for, always
+    against the whole pool.
 
     Raises:
         NotAssessable: as for `placed`.
     """
-    return evidence.once("neighbors", lambda: _neighbors(placed(evidence)))
+    return evidence.once("neighbors", lambda: _neighbors(evidence))
 
 
-def searched_rows(rows: int, most: int = MOST_QUERIES) -> np.ndarray:
-    """Which of so many synthetic rows are searched for, ascending: all, or a random sample of very many.
+def searched_rows(evidence: Evidence, *, pairs: float = _PAIRS, most: int | None = None) -> np.ndarray:
+    """Which synthetic rows are searched for, ascending: all, or a random sample of very many.
 
-    >>> searched_rows(3)
-    array([0, 1, 2])
+    Args:
+        evidence: the tables.
+        pairs: of synthetic and pooled rows that may be compared.
+        most: rows; None: as many as there are.
+
+    >>> from synthgen.evidence import gathered
+    >>> from synthgen.testing import invented_cohort
+    >>> train, holdout = invented_cohort(200, seed=1).split_by_patient(seed=1)
+    >>> evidence = gathered(train, holdout, train)
+    >>> len(searched_rows(evidence)), len(searched_rows(evidence, most=50))
+    (140, 50)
     """
-    if rows <= most:
+    rows, pool = len(evidence.synthetic), len(evidence.train) + len(evidence.holdout)
+    wanted = min(most or rows, max(_FEWEST, int(pairs / pool)))
+    if rows <= wanted:
         return np.arange(rows)
-    return np.sort(Seed(0).child("neighbors", "sample").numpy().choice(rows, most, replace=False))
+    return np.sort(Seed(0).child("neighbors", "sample").numpy().choice(rows, wanted, replace=False))
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,9 +249,9 @@ def pooled_patients(train: TableData, holdout: TableData) -> tuple[np.ndarray, n
     return train.patients, holdout.patients + train.patient_count
 
 
-def _neighbors(sets: Sets) -> Neighbors:
-    queries = sets.synthetic.take(searched_rows(len(sets.synthetic)))
-    return sets.pool().search(queries)
+def _neighbors(evidence: Evidence) -> Neighbors:
+    sets = placed(evidence)
+    return sets.pool().search(sets.synthetic.take(searched_rows(evidence)))
 
 
 def tie_order(pool: Points, is_train: np.ndarray, patients: np.ndarray) -> np.ndarray:

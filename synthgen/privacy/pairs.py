@@ -37,7 +37,7 @@ def suspicious_pairs(evidence: Evidence) -> pd.DataFrame:
 def _searched(evidence: Evidence) -> tuple[np.ndarray, Neighbors]:
     """The numbers of the searched rows or images, and their nearest patients."""
     if evidence.images is None:
-        return searched_rows(len(evidence.synthetic)), neighbors(evidence)
+        return searched_rows(evidence), neighbors(evidence)
     from synthgen.privacy.image_copies import conspicuous
 
     return conspicuous(evidence)
