@@ -38,7 +38,8 @@ DATASETS: Mapping[str, Dataset] = {
         source="Hammer et al. 1996, doi:10.1056/NEJM199610103351501",
         roles={
             "pidnum": ("patient",),
-            "cens": ("target",),
+            "cens": ("target", "event"),
+            "days": ("time",),
             "age": ("quasi_identifier",),
             "race": ("quasi_identifier",),
             "gender": ("quasi_identifier",),
@@ -53,7 +54,12 @@ DATASETS: Mapping[str, Dataset] = {
         path=("datasets", "gbsg2.csv"),
         licence="MIT (lifelines); originally from the R package TH.data",
         source="Schumacher et al. 1994, doi:10.1200/JCO.1994.12.10.2086",
-        roles={"cens": ("target",), "age": ("quasi_identifier",), "menostat": ("quasi_identifier",)},
+        roles={
+            "cens": ("target", "event"),
+            "time": ("time",),
+            "age": ("quasi_identifier",),
+            "menostat": ("quasi_identifier",),
+        },
     ),
 }
 

@@ -111,6 +111,6 @@ class Check(Protocol):
 
     name: str  # "copies.neighbor"; the part before the dot is the family
     question: str  # "Does the synthetic table copy train patients?"
-    needs: frozenset[str]  # of {"train", "holdout", "synthetic", "images", "refit", "target", "rules"}
+    needs: frozenset[str]  # of {"train", "holdout", "synthetic", "images", "refit", "target", "survival", "rules"}
 
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement: ...

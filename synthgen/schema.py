@@ -14,7 +14,7 @@ from synthgen.rules import NUMERIC as NUMERIC
 from synthgen.rules import Derivation, Rule, derivations, rule_from_mapping, rule_to_mapping
 
 Kind = Literal["categorical", "boolean", "integer", "real", "datetime", "code", "identifier", "text"]
-Role = Literal["patient", "target", "quasi_identifier", "sensitive"]
+Role = Literal["patient", "target", "time", "event", "quasi_identifier", "sensitive"]
 
 NEVER_LEARNED: frozenset[str] = frozenset({"identifier", "text"})
 ORDERED: frozenset[str] = frozenset({"integer", "real", "datetime"})  # kinds whose values lie on a scale
@@ -237,7 +237,7 @@ def _validate(schema: TableSchema) -> None:
             )
         if None not in (column.minimum, column.maximum) and column.minimum > column.maximum:  # type: ignore[operator]
             raise SchemaError(f"column {column.name!r}: minimum is above maximum")
-    for role in ("patient", "target"):
+    for role in ("patient", "target", "time", "event"):
         if len(schema.with_role(role)) > 1:
             raise SchemaError(f"more than one column has the role {role!r}: {', '.join(schema.with_role(role))}")
     if schema.target and not schema[schema.target].learned:

@@ -149,6 +149,7 @@ _TITLES = {
     "fidelity.missingness": "Missing values, column by column",
     "fidelity.pairs": "Pairs of columns: how far relations are off",
     "utility.train_on_synthetic": "Models trained on synthetic data, tested on real patients",
+    "utility.survival": "Survival of train, holdout and synthetic patients",
     "structure.rules": "Broken clinical rules",
     "fidelity.detection": "Can a classifier tell synthetic from real?",
     "membership": "Who was in the training data? The attacker's hits",
@@ -165,6 +166,7 @@ _DOTTED = frozenset({"fidelity", "utility", "subgroups", "structure"})
 _NOT_DOTTED = frozenset({"fidelity.detection", "fidelity.image_detection", "fidelity.features"})  # or in many units
 _PRIVATE = frozenset({"membership", "copies", "disclosure", "images"})
 _AXES = {  # of curves that are no ROC
+    "utility.survival": ("time, in the unit of its column", "share without the event"),
     "images.copies": ("distance to the nearest patient, as a share of that to the second", "share of the images"),
     "images.patches": ("distance to the nearest patient, as a share of that to the second", "share of the images"),
     "fidelity.spectrum": ("spatial frequency, cycles per pixel", "power, log10"),

@@ -17,7 +17,7 @@ from synthgen.rng import Seed
 from synthgen.testing.invented import invented_cohort
 from synthgen.testing.laws import law, levels, named_in, same_global_randomness, unique_texts
 
-NEEDS = frozenset({"train", "holdout", "synthetic", "images", "refit", "target", "rules"})
+NEEDS = frozenset({"train", "holdout", "synthetic", "images", "refit", "target", "survival", "rules"})
 
 
 def check_check(check: Check, *, seed: int | Seed = 0) -> None:
@@ -49,8 +49,11 @@ def _evidence(check: Check, root: Seed) -> Evidence:
         return _image_evidence(root)
     everyone = invented_cohort(1000, seed=root.child("real"))
     train, holdout = everyone.split_by_patient(holdout=0.5, seed=root.child("split"))
+    schema = train.schema
+    if "survival" in check.needs:
+        schema = schema.assign("time", "bmi").assign("event", "died")
     return Evidence(
-        train, holdout, _fresh_draw(len(train), root), train.schema, refit=lambda data, s: _fresh_draw(len(data), s)
+        train, holdout, _fresh_draw(len(train), root), schema, refit=lambda data, s: _fresh_draw(len(data), s)
     )
 
 

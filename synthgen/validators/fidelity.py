@@ -48,7 +48,7 @@ class Missingness:
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement:
         """Compare missing rates; the statistic is the largest difference of any of the three kinds."""
         columns = comparable_columns(evidence)
-        sides = _equal_sides(evidence, self.rows, len(columns), seed)
+        sides = equal_sides((evidence.train, evidence.synthetic, evidence.holdout), self.rows, len(columns), seed)
         gaps = [c for c in columns if any(side.table[c.name].isna().any() for side in sides)]
         if not gaps:
             return self._nothing_missing(sides, len(columns))
@@ -113,7 +113,7 @@ class Columns:
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement:
         """Compare distributions column by column; the statistic is the mean distance."""
         columns = comparable_columns(evidence)
-        sides = _equal_sides(evidence, self.rows, len(columns), seed)
+        sides = equal_sides((evidence.train, evidence.synthetic, evidence.holdout), self.rows, len(columns), seed)
         codes, sizes = _pooled(columns, sides)
         starts, total = (np.cumsum(sizes) - sizes).astype(np.int64), sum(sizes)
         line = np.array([ordered(column) for column in columns])
@@ -167,7 +167,7 @@ class Pairs:
         columns = comparable_columns(evidence)
         if len(columns) < 2:
             raise NotAssessable("pairs need two learned columns; there is one")
-        sides = _equal_sides(evidence, self.rows, len(columns), seed)
+        sides = equal_sides((evidence.train, evidence.synthetic, evidence.holdout), self.rows, len(columns), seed)
         blocks = choose_blocks(len(columns), seed.child("blocks"))
         coded = [[PairTables.of(s.table, [columns[i] for i in b], sides[0].table) for b in blocks] for s in sides]
         names = [
@@ -323,14 +323,15 @@ def missing_errors(one: tuple[MissingRates, np.ndarray], train: tuple[MissingRat
     return np.concatenate([alone, together, given.max(axis=1)]).astype(float)
 
 
-def _equal_sides(evidence: Evidence, rows: int, columns: int, seed: Seed) -> Sides:
-    """Train, and as many rows of the synthetic table as of the holdout."""
+def equal_sides(tables: Sequence[TableData], rows: int, columns: int, seed: Seed) -> Sides:
+    """Train, and as many rows of the synthetic table as of the holdout, from tables in this order."""
+    train, synthetic, holdout = tables
     most = min(rows, max(1_000, CELLS // columns))
-    count = min(len(evidence.synthetic), len(evidence.holdout), most)
+    count = min(len(synthetic), len(holdout), most)
     return (
-        sample_rows(evidence.train, most, seed.child("rows", "train")),
-        sample_rows(evidence.synthetic, count, seed.child("rows", "synthetic")),
-        sample_rows(evidence.holdout, count, seed.child("rows", "holdout")),
+        sample_rows(train, most, seed.child("rows", "train")),
+        sample_rows(synthetic, count, seed.child("rows", "synthetic")),
+        sample_rows(holdout, count, seed.child("rows", "holdout")),
     )
 
 
