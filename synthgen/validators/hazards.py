@@ -20,6 +20,7 @@ EVENTS_PER_FEATURE = 10  # Peduzzi et al. 1995, doi:10.1016/0895-4356(95)00510-2
 MOST_FEATURES = 20
 _LEVELS = 5  # indicators of a column of categories
 _RIDGE = 1e-4  # keeps the coefficients of a table in which the event never occurs at a level finite
+_COLLINEAR = 0.95  # correlation of two features in train
 _Z = 1.959964
 
 Sides = tuple[TableData, TableData, TableData]  # train, synthetic, holdout
@@ -120,7 +121,8 @@ class Hazards:
 def hazards(outcome: Outcome, sides: Sides) -> tuple[dict[str, Estimate], tuple[str, ...]]:
     """Hazard ratios of each table beside train's, the overlap of their intervals, and what they predict of the holdout.
 
-    Features are those that say most about survival in train, at most one for ten events of the table with the fewest.
+    Features are those that say most about survival in train, none of which nearly is another, at most one for ten events
+    of the table with the fewest.
 
     Args:
         outcome: time and event.
@@ -135,7 +137,7 @@ def hazards(outcome: Outcome, sides: Sides) -> tuple[dict[str, Estimate], tuple[
     names, forms = _features(outcome, sides)
     varying = np.all([np.ptp(form, axis=0) > 0 for form in forms], axis=0)
     most = min(MOST_FEATURES, int(min(event.sum() for _, event in outcomes)) // EVENTS_PER_FEATURE)
-    chosen = [i for i in _strongest(forms[0], *outcomes[0]) if varying[i]][:most]
+    chosen = _apart(forms[0], [i for i in _strongest(forms[0], *outcomes[0]) if varying[i]])[:most]
     if not chosen:
         return {}, ("no Cox model: no other column varies in every table",)
     X = [form[:, chosen] for form in forms]
@@ -154,7 +156,7 @@ def hazards(outcome: Outcome, sides: Sides) -> tuple[dict[str, Estimate], tuple[
         name = f"hazard ratio, {names[feature]}"
         found |= {name: _ratio(synthetic, place, count[1]), f"{name} (real)": _ratio(train, place, count[0])}
     left = int(len(varying) - varying.sum())
-    constant = (f"{left} features do not vary in every table and are in no Cox model",) if left else ()
+    constant = (f"features that do not vary in every table, and are in no Cox model: {left}",) if left else ()
     return found, (f"Cox models of {len(chosen)} of {len(names)} features; numbers per standard deviation", *constant)
 
 
@@ -193,6 +195,15 @@ def _features(outcome: Outcome, sides: Sides) -> tuple[list[str], list[np.ndarra
     return names, [
         np.hstack(form) if form else np.zeros((len(side), 0)) for form, side in zip(forms, sides, strict=True)
     ]
+
+
+def _apart(X: np.ndarray, ranked: Sequence[int]) -> list[int]:
+    """Features in this order without those that an earlier one nearly is: both would have endless intervals."""
+    kept: list[int] = []
+    for i in ranked:
+        if all(abs(np.corrcoef(X[:, i], X[:, j])[0, 1]) < _COLLINEAR for j in kept):
+            kept.append(i)
+    return kept
 
 
 def _strongest(X: np.ndarray, time: np.ndarray, event: np.ndarray) -> Sequence[int]:

@@ -148,8 +148,14 @@ def test_too_few_events_are_refused():
 
 def test_a_column_that_became_constant_is_told_and_left_out():
     found = measured(patients(1500, 9).assign(treated=1))
-    assert any("do not vary" in note for note in found.notes)
+    assert any("do not vary in every table, and are in no Cox model: 1" in note for note in found.notes)
     assert not any("treated" in name for name in found.details)
+
+
+def test_of_two_equal_columns_one_is_in_the_model():
+    sides = [with_roles(read(patients(800, i).assign(years=lambda t: t["age"] + 0.5))) for i in (1, 2)]
+    found = Survival().run(gathered(*sides, patients(800, 3).assign(years=lambda t: t["age"] + 0.5)), seed=Seed(1))
+    assert sum(name in ("hazard ratio, age", "hazard ratio, years") for name in found.details) == 1
 
 
 def test_two_columns_cannot_both_be_the_time():
