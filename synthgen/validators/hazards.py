@@ -121,8 +121,8 @@ class Hazards:
 def hazards(outcome: Outcome, sides: Sides) -> tuple[dict[str, Estimate], tuple[str, ...]]:
     """Hazard ratios of each table beside train's, the overlap of their intervals, and what they predict of the holdout.
 
-    Features are those that say most about survival in train, none of which nearly is another, at most one for ten events
-    of the table with the fewest.
+    Features are those that say most about survival in train, none of which nearly is another, at most one for ten
+    events of the table with the fewest.
 
     Args:
         outcome: time and event.
@@ -135,6 +135,7 @@ def hazards(outcome: Outcome, sides: Sides) -> tuple[dict[str, Estimate], tuple[
 
     outcomes = [(outcome.times(side.table), outcome.events(side.table)) for side in sides]
     names, forms = _features(outcome, sides)
+    in_train = np.ptp(forms[0], axis=0) > 0
     varying = np.all([np.ptp(form, axis=0) > 0 for form in forms], axis=0)
     most = min(MOST_FEATURES, int(min(event.sum() for _, event in outcomes)) // EVENTS_PER_FEATURE)
     chosen = _apart(forms[0], [i for i in _strongest(forms[0], *outcomes[0]) if varying[i]])[:most]
@@ -155,9 +156,12 @@ def hazards(outcome: Outcome, sides: Sides) -> tuple[dict[str, Estimate], tuple[
     for place, feature in enumerate(chosen):
         name = f"hazard ratio, {names[feature]}"
         found |= {name: _ratio(synthetic, place, count[1]), f"{name} (real)": _ratio(train, place, count[0])}
-    left = int(len(varying) - varying.sum())
+    left = int(in_train.sum() - varying.sum())
     constant = (f"features that do not vary in every table, and are in no Cox model: {left}",) if left else ()
-    return found, (f"Cox models of {len(chosen)} of {len(names)} features; numbers per standard deviation", *constant)
+    return found, (
+        f"Cox models of {len(chosen)} of {in_train.sum()} features; numbers per standard deviation",
+        *constant,
+    )
 
 
 def overlap(one: Hazards, other: Hazards) -> float:
