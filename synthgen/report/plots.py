@@ -160,10 +160,12 @@ _TITLES = {
     "fidelity.spectrum": "Power by spatial frequency: blur is too little on the right, noise too much",
     "fidelity.intensities": "Pixel values",
     "utility.image_classifier": "Classifiers of images, tested on real patients",
+    "subgroups.tables": "Records of groups of patients",
     "subgroups.images": "Images of groups of patients",
 }
 _DOTTED = frozenset({"fidelity", "utility", "subgroups", "structure"})
 _NOT_DOTTED = frozenset({"fidelity.detection", "fidelity.image_detection", "fidelity.features"})  # or in many units
+_SUMMARIES = ("worst ", "largest ", "mean ", "mutual ", "groups ", "equalised", "AUC, ")  # or of another unit
 _PRIVATE = frozenset({"membership", "copies", "disclosure", "images"})
 _AXES = {  # of curves that are no ROC
     "utility.survival": ("time, in the unit of its column", "share without the event"),
@@ -207,7 +209,7 @@ def _without_summaries(rows: Sequence[Figure], columns: Collection[str]) -> list
     by_column = [row for row in rows if row.name in columns]
     if by_column:
         return by_column
-    return [row for row in rows if not row.name.startswith(("worst ", "largest ", "mean ", "mutual ", "groups "))]
+    return [row for row in rows if not row.name.startswith(_SUMMARIES)]
 
 
 def _curve_pictures(finding: Finding, measurement: Measurement, title: str) -> list[Picture | None]:

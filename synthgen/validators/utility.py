@@ -189,23 +189,32 @@ class Problem:
 
     def metrics(self, data: TableData, test: TableData, kind: str, seed: Seed) -> dict[str, Metric]:
         """Train on one table and score on another; features are learned from the table trained on."""
+        truth = self.truth(test.table)
+        found = self.predicted(data, test, kind, seed)
+        if self.task == "regression":
+            return regression_metrics(truth, found)
+        return (
+            binary_metrics(truth, found[:, 1])
+            if self.task == "binary"
+            else multiclass_metrics(truth.astype(int), found)
+        )
+
+    def predicted(self, data: TableData, test: TableData, kind: str, seed: Seed) -> np.ndarray:
+        """What a model trained on one table says of another: values, or the chance of each class.
+
+        Shape: -> (rows,) or (rows, classes)
+        """
         features = Features.of(self.columns, data.table)
         form = features.trees if kind == "boosting" else features.linear
-        X, y, unseen, truth = form(data.table), self.truth(data.table), form(test.table), self.truth(test.table)
+        X, y, unseen = form(data.table), self.truth(data.table), form(test.table)
         if kind == "boosting":
             X, unseen = boostable(X, unseen)
         random_state = seed.integer() % 2**32
-        if self.task == "regression":
-            model = (
-                HistGradientBoostingRegressor(early_stopping=False, random_state=random_state)
-                if kind == "boosting"
-                else Ridge()
-            )
-            return regression_metrics(truth, model.fit(X, y).predict(unseen))
-        chances = self._chances(X, y.astype(int), unseen, kind, random_state)
-        if self.task == "binary":
-            return binary_metrics(truth, chances[:, 1])
-        return multiclass_metrics(truth.astype(int), chances)
+        if self.task != "regression":
+            return self._chances(X, y.astype(int), unseen, kind, random_state)
+        boosting = HistGradientBoostingRegressor(early_stopping=False, random_state=random_state)
+        found: np.ndarray = (boosting if kind == "boosting" else Ridge()).fit(X, y).predict(unseen)
+        return found
 
     def _chances(self, X: np.ndarray, y: np.ndarray, unseen: np.ndarray, kind: str, random_state: int) -> np.ndarray:
         """Predicted chances of every class, also of those never trained on. Shape: -> (rows, classes)."""
