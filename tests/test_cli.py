@@ -131,7 +131,7 @@ def test_validate_decides_nothing(run, tables):
     code, out, _ = run("validate", *evidence, "--target", "died", "--json")
     families = {finding["family"] for finding in json.loads(out)["findings"]}
     assert code == 0
-    assert families == {"structure", "fidelity", "utility"}
+    assert families == {"structure", "fidelity", "subgroups", "utility"}
 
 
 def test_init_dry_run_and_run(run, tables, tmp_path, monkeypatch):
