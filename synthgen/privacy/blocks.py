@@ -13,14 +13,15 @@ from synthgen.errors import NotAssessable
 from synthgen.findings import Estimate, Measurement, exactly
 from synthgen.privacy.agreement import agreements, most_agreeing
 from synthgen.privacy.column_blocks import Block, column_blocks
-from synthgen.privacy.copies import CUTOFFS, fewest_seen, half_of_holdout, landed, mirror_note
+from synthgen.privacy.copies import fewest_seen, half_of_holdout, landed, mirror_note
 from synthgen.privacy.labels import LabelTest, label_test
 from synthgen.privacy.neighbors import Neighbors, Sets, content_order, placed, placed_by, searched_rows, shared_columns
 from synthgen.privacy.space import Points
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 
-DECIDING = CUTOFFS.index(0.1)  # blocks have few columns, where half as far as the second nearest is nothing special
+CUTOFFS = (0.05, 0.1, 0.2)  # a copied part agrees; who is merely nearest in few columns tells how well their law fits
+DECIDING = CUTOFFS.index(0.1)
 _PAIRS = 2e9  # of rows that the search in one block compares
 _PLANTED = 200  # copies that `power` plants in each block
 
@@ -44,8 +45,10 @@ class BlockCopies:
 
     Null: train and holdout patients are exchangeable given the synthetic table. Train and holdout are ranked, binned
     and grouped together, so this holds in each block; all blocks and cut-offs are tested together under the same
-    permutations, patient by patient (max-T). Where several patients are equal in a block, a row that equals them says
-    nothing and is not counted as close. Blocks in which hardly any patient is alone are left out, with a note.
+    permutations, patient by patient (max-T). Cut-offs are small: where bits of agreement add up, rows whose columns are
+    drawn one by one from those of train land on train patients too often at large ones, and copy nobody. Where several
+    patients are equal in a block, a row that equals them says nothing and is not counted as close. Blocks in which
+    hardly any patient is alone are left out, with a note.
 
     The statistic is the share of synthetic rows that copy a train patient in the worst block, at the cut-off 0.1; its
     upper bound is the largest of all blocks, its lower bound the largest of bounds widened for choosing among them.
@@ -125,7 +128,7 @@ def block_test(evidence: Evidence, blocks: Sequence[Block], *, seed: Seed, alpha
     """
     evidence = _arranged(evidence)
     found = [_closest(block, *_placed(evidence, block)) for block in blocks]
-    counts = np.concatenate([landed(one) for one in found], axis=1)
+    counts = np.concatenate([landed(one, CUTOFFS) for one in found], axis=1)
     return label_test(counts, found[0].is_train, found[0].patients, seed=seed, alpha=alpha)
 
 

@@ -155,10 +155,10 @@ def tested(found: Sequence[Neighbors], seed: Seed, alpha: float) -> LabelTest:
     return label_test(counts, joint.is_train, joint.patients, seed=seed, alpha=alpha)
 
 
-def landed(found: Neighbors) -> np.ndarray:
+def landed(found: Neighbors, cutoffs: Sequence[float] = CUTOFFS) -> np.ndarray:
     """How many queries landed on each pool row, at each cut-off. Shape: -> (pool, cut-offs)."""
     ratio, pool = found.ratio, len(found.is_train)
-    return np.stack([np.bincount(found.nearest[ratio <= t], minlength=pool) for t in CUTOFFS], axis=1).astype(float)
+    return np.stack([np.bincount(found.nearest[ratio <= t], minlength=pool) for t in cutoffs], axis=1).astype(float)
 
 
 def sharpest(found: Sequence[Neighbors]) -> Neighbors:

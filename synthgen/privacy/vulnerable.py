@@ -12,7 +12,7 @@ import numpy as np
 
 from synthgen.errors import NotAssessable
 from synthgen.findings import Estimate, Measurement
-from synthgen.privacy.copies import CUTOFFS, landed
+from synthgen.privacy.copies import landed
 from synthgen.privacy.labels import LabelTest, label_test
 from synthgen.privacy.membership import need_enough
 from synthgen.privacy.neighbors import neighbors, placed
@@ -21,7 +21,7 @@ from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 from synthgen.stats import auc, permutation_p
 
-_USED = tuple(CUTOFFS.index(t) for t in (0.1, 0.3, 0.5, 1.0))  # cut-offs counted in each stratum
+_CUTOFFS = (0.1, 0.3, 0.5, 1.0)  # counted in each stratum
 _DECIDING = 2  # of these: 0.5
 _FEWEST, _MOST, _BATCH_CELLS = 2_000, 20_000, 4_000_000
 _ENOUGH = 20  # exceedances from which on a p-value is known well enough (Besag and Clifford 1991)
@@ -83,7 +83,7 @@ class VulnerableMembership:
         order = np.lexsort([-ranks.strongest, smallest_p])
         worst, rows = int(order[0]), len(neighbors(evidence).first)
         areas = {chosen[i].name: _area(exposed, chosen[i], ranks, i) for i in order[:_LISTED]}
-        leaked = copies.leaked(worst * len(_USED) + _DECIDING, rows, among=len(chosen))
+        leaked = copies.leaked(worst * len(_CUTOFFS) + _DECIDING, rows, among=len(chosen))
         name = chosen[worst].name
         return Measurement(
             check=self.name,
@@ -214,7 +214,7 @@ def _largest_permuted(ranks: np.ndarray, train: int, observed: float, seed: Seed
 def _copy_test(evidence: Evidence, chosen: Sequence[Stratum], seed: Seed, alpha: float) -> LabelTest:
     """The label test of `copies.neighbor`, counted on the patients of each stratum, all tested together."""
     found = neighbors(evidence)
-    counts = landed(found)[:, _USED]
+    counts = landed(found, _CUTOFFS)
     columns = [counts * stratum.patients[found.patients][:, None] for stratum in chosen]
     return label_test(np.concatenate(columns, axis=1), found.is_train, found.patients, seed=seed, alpha=alpha)
 
@@ -240,7 +240,7 @@ def _control(exposed: Exposure, stratum: Stratum, ranks: _RankTest, which: int, 
 
 
 def _seen_note(copies: LabelTest, worst: int, rows: int) -> str:
-    columns = slice(worst * len(_USED), (worst + 1) * len(_USED))
+    columns = slice(worst * len(_CUTOFFS), (worst + 1) * len(_CUTOFFS))
     one = replace(copies, total=copies.total[columns], sd=copies.sd[columns])
     fewest = one.smallest_seen(rows)
     if not math.isfinite(fewest):

@@ -254,6 +254,7 @@ _COPIES, _ANY_COPIES = (EXACT, NEIGHBOR), (NEIGHBOR, BLOCKS, MEMBERSHIP)
 NULLS: tuple[Case, ...] = (
     Case("fresh real draw", _fresh),
     Case("under-fitted copula", _made(lambda train, count, seed: clean.copula(train, count, seed=seed))),
+    Case("copula of synthgen, ACTG175", lambda s, seed: clean.real_copula(s, seed=seed), Sizes(1_426, 713, 1_426)),
     Case("heavy ties", _clean(lambda data, _: coarse(data))),
     Case("holdout a quarter of train", _fresh, Sizes(2_000, 500, 2_000)),
     Case("holdout four times train", _fresh, Sizes(1_000, 4_000, 2_000)),

@@ -40,5 +40,5 @@ def test_what_is_promised_is_found(case):
 
 @pytest.mark.parametrize("case", [*NULLS, *(case for case in PEERS if not case.found_by)], ids=lambda case: case.name)
 def test_clean_tables_raise_no_alarm(case):
-    """Each once in a hundred at most, all twelve once in eight: the seed is fixed, and the benchmark counts rates."""
+    """Each once in a hundred at most, all thirteen once in eight: the seed is fixed, and the benchmark counts rates."""
     assert FAMILY * min(one.p_value for one in measured(case, CHEAP)) >= 0.01
