@@ -194,11 +194,11 @@ def main() -> None:
             head, rows = tables[title]
             rows.append(leak_row(case, runs) if case.found_by else clean_row(case, runs))
             print(" | ".join(rows[-1]), f"[{seconds_of(runs)}]", flush=True)
-            body = (
-                f"{time.perf_counter() - started:.0f} s, {arguments.jobs} jobs. {machine()}\n\n{markdown(rows, head)}"
-            )
+            about = f"{time.perf_counter() - started:.0f} s, {arguments.jobs} jobs. {machine()}"
+            done = {row[0] for row in rows}
+            why = "".join(f"\n- {one.name}: {one.missed}." for one in cases if one.missed and one.name in done)
             if arguments.record:
-                record(title, body)
+                record(title, f"{about}\n\n{markdown(rows, head)}" + (f"\n\nWhat is missed:\n{why}" if why else ""))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,6 @@ from synthgen.testing.leaks import LEAKS, NULLS, PEERS, SUBGROUP
 
 FAMILY = 9  # checks with a p-value, as in the benchmark: the smallest p is multiplied by as many
 CHEAP = ("copies.exact", "copies.neighbor", "disclosure.rare", "membership.vulnerable")
-MISSED = {
-    "five rare codes": "five levels cannot go below p = .008, which is not significant among nine tests",
-    "five extremes": "depends on which extremes were drawn: 9 x .0071 in this draw, found in two others",
-}
 PROMISED = [case for case in (*LEAKS, *PEERS) if case.demand and case.sizes != SUBGROUP]
 
 
@@ -23,8 +19,8 @@ def measured(case, checks):
 
 
 def shown(case):
-    missed = [pytest.mark.xfail(reason=MISSED[case.name], strict=True)] if case.name in MISSED else []
-    return pytest.param(case, marks=missed, id=case.name)
+    marks = [pytest.mark.xfail(reason=case.missed, strict=True)] if case.missed else []
+    return pytest.param(case, marks=marks, id=case.name)
 
 
 @pytest.mark.parametrize("case", [shown(case) for case in PROMISED])
