@@ -113,9 +113,7 @@ def _schema(raw: pd.DataFrame, schema: TableSchema | str | Path | None, partial:
     if extra or lacking:
         parts = [f"lacks {lacking}" if lacking else "", f"has {extra}, which the schema lacks" if extra else ""]
         raise DataError(f"{name} does not fit its schema: it " + " and ".join(part for part in parts if part))
-    kept = tuple(column for column in chosen.columns if column.name in present)
-    gone = set(chosen.names) - present
-    return replace(chosen, columns=kept, rules=tuple(r for r in chosen.rules if not gone & set(r.columns)))
+    return chosen.keeping(present)
 
 
 def _named(raw: pd.DataFrame, name: str) -> pd.DataFrame:

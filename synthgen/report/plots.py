@@ -149,6 +149,7 @@ _TITLES = {
     "fidelity.missingness": "Missing values, column by column",
     "fidelity.pairs": "Pairs of columns: how far relations are off",
     "utility.train_on_synthetic": "Models trained on synthetic data, tested on real patients",
+    "utility.estimates": "Coefficients of the declared regressions: how far intervals overlap",
     "utility.survival": "Survival of train, holdout and synthetic patients",
     "structure.rules": "Broken clinical rules",
     "fidelity.detection": "Can a classifier tell synthetic from real?",
@@ -192,6 +193,10 @@ def _of(finding: Finding, columns: Collection[str]) -> list[Picture]:
 
 def _dots(finding: Finding, measurement: Measurement, title: str, columns: Collection[str]) -> Dots:
     rows, label = paired(measurement.details), shown(measurement.label)
+    if finding.check == "utility.estimates":
+        prefix = "overlap of intervals, "
+        overlaps = [replace(row, name=row.name.removeprefix(prefix)) for row in rows if row.name.startswith(prefix)]
+        return Dots(overlaps, title, "overlap with train's interval, of a coefficient", measurement.better)
     if finding.family == "utility":
         metric = label.split(" ")[0]  # that of the statistic; the others have other units
         chosen = [row for row in rows if row.name.startswith(f"{metric.lower()}, ") and row.control]

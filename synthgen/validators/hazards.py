@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,16 @@ class Outcome:
     def known(self, data: TableData) -> TableData:
         """The rows whose follow-up is known."""
         return data.take((self.times(data.table) >= 0) & ~np.isnan(self.events(data.table)))
+
+
+class Intervals(Protocol):
+    """Lower and upper bounds of several figures."""
+
+    @property
+    def low(self) -> np.ndarray: ...
+
+    @property
+    def high(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,9 +182,21 @@ def overlap(one: Hazards, other: Hazards) -> float:
     >>> overlap(same, same), round(overlap(same, apart), 2)
     (1.0, -1.55)
     """
+    return float(overlaps(one, other).mean())
+
+
+def overlaps(one: Intervals, other: Intervals) -> np.ndarray:
+    """The overlap of each two intervals as a share of their lengths, averaged; below 0 where they lie apart.
+
+    >>> one = Hazards(np.array([0.0, 1.0]), np.array([0.1, 0.1]))
+    >>> overlaps(one, one).tolist()
+    [1.0, 1.0]
+
+    Source: Karr et al. 2006, doi:10.1198/000313006X124640.
+    """
     common = np.minimum(one.high, other.high) - np.maximum(one.low, other.low)
-    shares = (common / (one.high - one.low) + common / (other.high - other.low)) / 2
-    return float(shares.mean())
+    shares: np.ndarray = (common / (one.high - one.low) + common / (other.high - other.low)) / 2
+    return shares
 
 
 def _ratio(model: Hazards, place: int, n: int) -> Estimate:
