@@ -22,11 +22,10 @@ from synthgen.schema import Column
 from synthgen.stats import clopper_pearson
 from synthgen.validators.encoding import Bins, comparable_columns, ordered, pooled_codes
 from synthgen.validators.pairs import PairTables, choose_blocks
-from synthgen.validators.resampling import around, bootstrap_figures, one_thread, sample_rows
+from synthgen.validators.resampling import affordable_rows, around, bootstrap_figures, one_thread, sample_rows, some_of
 
 Sides = tuple[TableData, TableData, TableData]  # train, synthetic, holdout; the last two of equal length
 SHOWN = 100  # columns named in the details of one measurement; the worst ones where there are more
-CELLS = 3_000_000  # of one table that are looked at: wide tables are compared on fewer rows
 BUDGET = 2e11  # multiplications of one bootstrap, a few seconds on two cores: large tables get fewer samples
 
 
@@ -52,7 +51,7 @@ class Missingness:
         gaps = [c for c in columns if any(side.table[c.name].isna().any() for side in sides)]
         if not gaps:
             return self._nothing_missing(sides, len(columns))
-        givens = _some(columns, self.givens, seed.child("givens"))
+        givens = some_of(columns, self.givens, seed.child("givens"))
         tables = [MissingTable.of(side.table, gaps, givens, sides[0].table) for side in sides]
         work = sum(t.missing.size * (len(gaps) + t.groups.shape[1]) for t in tables)
         found, control = compare(sides, [t.at for t in tables], missing_errors, seed=seed, work=work)
@@ -326,19 +325,13 @@ def missing_errors(one: tuple[MissingRates, np.ndarray], train: tuple[MissingRat
 def equal_sides(tables: Sequence[TableData], rows: int, columns: int, seed: Seed) -> Sides:
     """Train, and as many rows of the synthetic table as of the holdout, from tables in this order."""
     train, synthetic, holdout = tables
-    most = min(rows, max(1_000, CELLS // columns))
+    most = affordable_rows(rows, columns)
     count = min(len(synthetic), len(holdout), most)
     return (
         sample_rows(train, most, seed.child("rows", "train")),
         sample_rows(synthetic, count, seed.child("rows", "synthetic")),
         sample_rows(holdout, count, seed.child("rows", "holdout")),
     )
-
-
-def _some(columns: Sequence[Column], most: int, seed: Seed) -> list[Column]:
-    """All columns, or so many of them by chance, in their order."""
-    chosen = np.sort(seed.numpy().permutation(len(columns))[:most])
-    return [columns[i] for i in chosen]
 
 
 def _pooled(columns: Sequence[Column], sides: Sides) -> tuple[list[np.ndarray], list[int]]:

@@ -70,7 +70,7 @@ class Survival:
             details |= {name: one.summary(np.max), f"{name} (real holdout)": other.summary(np.max)}
         details["log-rank p"] = _log_rank(followed[0], followed[1])
         details["log-rank p (real holdout)"] = _log_rank(followed[0], followed[2])
-        cox, notes = hazards(outcome, sides)
+        cox, notes = hazards(outcome, sides, seed=seed.child("cox"))
         curves = {
             name: _curve(one, grid) for name, one in zip(("train", "synthetic", "holdout"), followed, strict=True)
         }

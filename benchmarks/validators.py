@@ -1,0 +1,197 @@
+"""What do the validators of tables cost, and do they fall where the data became useless? SDMetrics beside them.
+
+    nice python benchmarks/validators.py --record
+
+First all validators on Adult (48,842 rows: train and holdout as given, and as many synthetic rows as train): seconds of
+each, one after the other on one thread, and of SDMetrics' quality report. What Adult lacks is declared for the timing:
+income as the event of a survival "by age", a regression, a rule. Then two ways to spoil a good table of Adult and of
+SUPPORT2: half of a laboratory column made missing (on Adult: of age), and every column permuted on its own, which keeps
+each distribution and destroys every relation. A figure is marked * where its interval lies wholly on the worse side of
+that of the unspoiled table. `--record` writes both tables into RESULTS.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from tables import DROPPED, TABLES, machine, markdown, record
+
+from synthgen import registry
+from synthgen.auditing import Audit, audit
+from synthgen.data import TableData
+from synthgen.findings import Measurement
+from synthgen.io import read
+from synthgen.rules import Range
+from synthgen.schema import NUMERIC, Regression, TableSchema
+
+FAMILIES = ("structure", "fidelity", "subgroups", "utility")
+SPOILT = {"adult": "age", "support2": "num_crea"}  # the column of which half is made missing
+SHOWN = (
+    "fidelity.columns",
+    "fidelity.missingness",
+    "fidelity.pairs",
+    "fidelity.coverage",
+    "fidelity.detection",
+    "utility.train_on_synthetic",
+)
+LIMIT = 120  # seconds
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Real records, and good synthetic ones."""
+
+    name: str
+    train: TableData
+    holdout: TableData
+    synthetic: TableData
+    fit_seconds: float
+
+
+def adult() -> tuple[TableData, TableData]:
+    train, holdout = (pd.read_csv(TABLES / f"adult_{part}.csv.gz", na_values="?") for part in ("train", "holdout"))
+    for frame in (train, holdout):
+        frame["income"] = (frame["income"].str.strip().str.rstrip(".") == ">50K").astype(int)
+    data = read(train, target="income")
+    schema = replace(
+        data.schema.assign("time", "age").assign("event", "income"),
+        rules=(Range("age", minimum=17, maximum=90),),
+        estimates=(Regression("income", ("age", "sex", "education-num", "hours-per-week")),),
+    )
+    return read(train, schema=schema), read(holdout, schema=schema)
+
+
+def support2() -> tuple[TableData, TableData]:
+    data = read(pd.read_csv(TABLES / "support2.csv.gz").drop(columns=DROPPED["support2"]), target="event")
+    schema = replace(
+        data.schema.assign("time", "time").assign("event", "event"),
+        estimates=(Regression("event", ("num_age", "fac_sex", "num_scoma", "num_crea")),),
+    )
+    return TableData(data.table, schema).split_by_patient(holdout=0.3, seed=7)
+
+
+def cohort(name: str, generator: str, seconds: float) -> Cohort:
+    train, holdout = {"adult": adult, "support2": support2}[name]()
+    settings = {"max_seconds": seconds} if generator in ("diffusion", "gan") else {}
+    started = time.perf_counter()
+    fitted = registry.create("generators", generator, settings).fit(train, seed=1)
+    synthetic = fitted.sample(len(train), seed=2)
+    return Cohort(name, train, holdout, synthetic, time.perf_counter() - started)
+
+
+def spoilt(data: TableData, name: str) -> dict[str, TableData]:
+    """The table as it was sampled, and spoilt in two ways."""
+    rng = np.random.default_rng(1)
+    holed, mixed = data.table.copy(), data.table.copy()
+    holed.loc[rng.permutation(len(holed))[: len(holed) // 2], name] = np.nan
+    for column in mixed:
+        mixed[column] = mixed[column].to_numpy()[rng.permutation(len(mixed))]
+    tables = {"as sampled": data.table, f"half of {name} made missing": holed, "each column permuted": mixed}
+    return {change: TableData(table, data.schema) for change, table in tables.items()}
+
+
+def validated(of: Cohort, synthetic: TableData, *, every: bool) -> tuple[Audit, float]:
+    """The findings, and how long they took."""
+    started = time.perf_counter()
+    found = audit(
+        train=of.train,
+        holdout=of.holdout,
+        synthetic=synthetic,
+        seed=3,
+        only=lambda name: name.split(".")[0] in FAMILIES and (every or name in SHOWN),
+    )
+    return found, time.perf_counter() - started
+
+
+def quality(real: TableData, synthetic: TableData) -> tuple[float, float]:
+    """SDMetrics' overall quality score, and how long it took."""
+    from sdmetrics.reports.single_table import QualityReport
+
+    started, report = time.perf_counter(), QualityReport()
+    columns = {c.name: {"sdtype": _sdtype(real.schema, c.name)} for c in real.schema.learned}
+    frames = (data.table[list(columns)] for data in (real, synthetic))
+    report.generate(*frames, {"columns": columns}, verbose=False)
+    return float(report.get_score()), time.perf_counter() - started
+
+
+def _sdtype(schema: TableSchema, name: str) -> str:
+    kind = schema[name].kind
+    return "boolean" if kind == "boolean" else "numerical" if kind in NUMERIC else "categorical"
+
+
+def worse(one: Measurement, than: Measurement) -> bool:
+    """Whether an interval lies wholly on the worse side of another."""
+    if one.better == "lower":
+        return one.statistic.low > than.statistic.high
+    return one.statistic.high < than.statistic.low
+
+
+def timing(found: Audit, seconds: float, peer_seconds: float, score: float) -> str:
+    rows = []
+    for finding in found.findings:
+        measured = finding.measurement
+        if measured is None:
+            rows.append((finding.check, "-", finding.because, "-"))
+        else:
+            control = str(measured.control) if measured.control else "-"
+            rows.append((finding.check, f"{measured.seconds:.1f}", str(measured.statistic), control))
+    rows.append(
+        ("all, and reading", f"{seconds:.0f}", f"limit {LIMIT} s: {'met' if seconds < LIMIT else 'missed'}", "-")
+    )
+    rows.append(("SDMetrics quality report", f"{peer_seconds:.0f}", f"{score:.3f}", "-"))
+    return markdown(rows, ("check", "seconds", "estimate", "real holdout in its place"))
+
+
+def changes(of: Cohort, whole: Audit, score: float) -> list[tuple[str, ...]]:
+    """One line for each way to spoil the table."""
+    rows = []
+    for change, data in spoilt(of.synthetic, SPOILT[of.name]).items():
+        found = whole if change == "as sampled" else validated(of, data, every=False)[0]
+        theirs = score if change == "as sampled" else quality(of.train, data)[0]
+        cells = []
+        for name in SHOWN:
+            ours, before = found[name].measurement, whole[name].measurement
+            cells.append(
+                "-" if ours is None or before is None else f"{ours.statistic.value:.3f}" + "*" * worse(ours, before)
+            )
+        sign = f"{theirs:.3f}" + ("" if change == "as sampled" else f" ({theirs - score:+.3f})")
+        rows.append((of.name, change, sign, *cells))
+        print(" | ".join(rows[-1]), flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--generator", default="diffusion")
+    parser.add_argument("--seconds", type=float, default=60.0, help="training budget of a generator that is trained")
+    parser.add_argument("--record", action="store_true", help="write the tables into RESULTS.md")
+    chosen = parser.parse_args()
+    table, rows = "", []
+    for name in SPOILT:
+        of = cohort(name, chosen.generator, chosen.seconds)
+        whole, seconds = validated(of, of.synthetic, every=True)
+        score, peer_seconds = quality(of.train, of.synthetic)
+        if name == "adult":
+            table = timing(whole, seconds, peer_seconds, score)
+            print(table, flush=True)
+        rows += changes(of, whole, score)
+    load = f"load of the machine at the end {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores"
+    head = ("table", "change", "SDMetrics quality", *SHOWN)
+    body = (
+        f"`python benchmarks/validators.py --generator {chosen.generator} --seconds {chosen.seconds:.0f} --record`; "
+        f"{load}. {machine()}.\n\n**All validators on Adult**, one after the other on one thread\n\n{table}\n\n"
+        "**Where the data became useless.** Lower is better, but for coverage and the last column; * is worse beyond "
+        f"both intervals. SDMetrics: higher is better.\n\n{markdown(rows, head)}"
+    )
+    print(f"\n{body}")
+    if chosen.record:
+        record("Validators of tables", body)
+
+
+if __name__ == "__main__":
+    main()
