@@ -158,7 +158,7 @@ class Agreement:
         """Both coefficients of each, in the units of the columns."""
         details = {}
         for i, name in enumerate(self.names):
-            for mark, one, n in (("", self.synthetic, self.rows[1]), (" (real)", self.train, self.rows[0])):
+            for mark, one, n in (("", self.synthetic, self.rows[1]), (" (train)", self.train, self.rows[0])):
                 value, low, high = (float(x[i]) for x in (one.value, one.low, one.high))
                 details[f"coefficient, {name}{mark}"] = Estimate(value, low, high, n, "normal, robust by patient")
         return details

@@ -176,7 +176,7 @@ def hazards(outcome: Outcome, tables: Sides, *, seed: Seed) -> tuple[dict[str, E
     }
     for place, feature in enumerate(chosen):
         name = f"hazard ratio, {names[feature]}"
-        found |= {name: _ratio(synthetic, place, count[1]), f"{name} (real)": _ratio(train, place, count[0])}
+        found |= {name: _ratio(synthetic, place, count[1]), f"{name} (train)": _ratio(train, place, count[0])}
     left = int(in_train.sum() - varying.sum())
     constant = (f"features that do not vary in every table, and are in no Cox model: {left}",) if left else ()
     bounded = (f"Cox models look at {fewer:,} rows of a table of so many columns",) if fewer < rows else ()
