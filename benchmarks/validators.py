@@ -256,6 +256,8 @@ def measure(chosen: argparse.Namespace) -> str:
     return (
         f"`python benchmarks/validators.py --generator {chosen.generator} --seconds {chosen.seconds:.0f} --record`; "
         f"{load()}. {machine()}.\n\n**All validators on Adult**, one after the other on one thread\n\n{table}\n\n"
+        "Seconds are those of the clock; in brackets those of a processor, which one free core would take, since other "
+        "jobs may have run beside.\n\n"
         "**Where the data became useless.** Lower is better, but for coverage and the last column; * is worse beyond "
         f"both intervals. SDMetrics: higher is better.\n\n{markdown(rows, head)}"
     )
