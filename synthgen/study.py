@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from synthgen import registry
-from synthgen.auditing import Audit, audit, versions
+from synthgen.auditing import Audit
 from synthgen.config import Study
-from synthgen.cost import COST, measured
 from synthgen.data import TableData
-from synthgen.errors import DataError, EnvironmentProblem, UsageError
-from synthgen.evidence import require_patients
-from synthgen.images import ImageData
-from synthgen.io import read, write
-from synthgen.metrics import METRICS, recorded
-from synthgen.policy import Modality, Policy, load_policy
-from synthgen.protocols import Generator, Progress, Run
+from synthgen.policy import load_policy
+from synthgen.protocols import Run
 from synthgen.releasing import release
-from synthgen.report import write as write_report
-from synthgen.rng import Seed
-
-log = logging.getLogger(__name__)
+from synthgen.stages import Data, audited, generator_of, made, modality_of, open_folder, read_study_data, records_of
 
 
 @dataclass(frozen=True)
@@ -45,8 +29,8 @@ class Plan:
     """What a study would do, without doing it."""
 
     study: Study
-    train: TableData | ImageData
-    holdout: TableData | ImageData
+    train: Data
+    holdout: Data
     parameters: int | None  # of the network; None where there is none
     memory_mb: int
 
@@ -62,32 +46,8 @@ class Plan:
             "not_learned": [c.name for c in schema.columns if not c.learned],
             "parameters": self.parameters,
             "memory_mb": self.memory_mb,
-            "checks": list(load_policy(self.study.policy).about(_modality(self.study)).checks),
+            "checks": list(load_policy(self.study.policy).about(modality_of(self.study)).checks),
         }
-
-
-def records_of(data: TableData | ImageData) -> TableData:
-    """A table itself, or the records of images."""
-    return data if isinstance(data, TableData) else data.records
-
-
-def read_study_data(study: Study, *, run: Run | None = None) -> tuple[TableData | ImageData, TableData | ImageData]:
-    """Read a study's table or images and split them: train, and the holdout that stays sealed until the audit."""
-    data = study.data
-    cohort: TableData | ImageData
-    if data.images:
-        from synthgen.image_io import read_images
-
-        cohort = read_images(data.images, labels=data.labels, target=data.target, unit=data.unit, run=run)
-    else:
-        assert data.table is not None, "a study has a table or images"
-        cohort = read(
-            data.table, schema=data.table_schema, target=data.target, patient=data.patient, encoding=data.encoding
-        )
-    train, holdout = cohort.split_by_patient(holdout=study.split.holdout, seed=study.seed)
-    require_patients(train, "train")
-    require_patients(holdout, "holdout")
-    return train, holdout
 
 
 def plan_study(study: Study) -> Plan:
@@ -96,8 +56,8 @@ def plan_study(study: Study) -> Plan:
     The estimate adds what Python and torch take, the tables with their copies, and the network with gradients,
     moments and averages.
     """
-    generator = _generator(study)
-    load_policy(study.policy).about(_modality(study))
+    generator = generator_of(study)
+    load_policy(study.policy).about(modality_of(study))
     train, holdout = read_study_data(study)
     count = getattr(generator, "parameter_count", None)
     parameters = int(count(train, seed=study.seed)) if count else None
@@ -110,7 +70,7 @@ def run_study(
     study: Study,
     folder: Path,
     *,
-    data: tuple[TableData | ImageData, TableData | ImageData] | None = None,
+    data: tuple[Data, Data] | None = None,
     resume: bool = False,
     keep_best: bool = False,
     ledger: str | Path | None = None,
@@ -131,146 +91,20 @@ def run_study(
     Raises:
         UsageError: the folder holds a run and `resume` is not set, or holds another study's run.
     """
-    folder, run, seed = Path(folder), run or Run(), Seed(study.seed)
-    policy, generator = load_policy(study.policy), _generator(study)
-    policy.about(_modality(study))
+    folder, run, policy = Path(folder), run or Run(), load_policy(study.policy)
+    policy.about(modality_of(study))
+    generator_of(study)
     train, holdout = data or read_study_data(study, run=run)
-    _open_folder(folder, study, policy, train, holdout, resume=resume)
-    run = replace(run, folder=folder / "checkpoints", resume=resume, progress=recorded(folder / METRICS, run.progress))
-
-    training = replace(run, stop=lambda: True, on_stop="keep") if keep_best else run
-    generator = _fitted(generator, train, folder / "model", seed=seed.child("fit"), run=training)
-    synthetic = _sampled(generator, study, len(train), seed=seed.child("sample"), run=run)
-    if isinstance(synthetic, TableData):
-        write(synthetic, folder / "synthetic.parquet")
-    else:
-        synthetic = _written(synthetic, study, folder / "synthetic", seed=seed.child("dicom"), run=run)
-    result = audit(
-        train=train,
-        holdout=holdout,
-        synthetic=synthetic,
-        seed=seed.child("audit"),
-        policy=policy,
-        generator=generator_facts(generator, folder / "model"),
-        ledger=ledger,
-        run=run,
-    )
-    result.save(folder / "audit")
-    report = write_report(result, folder / "audit")
+    open_folder(folder, study, policy, train, holdout, resume=resume)
+    run = replace(run, resume=resume)
+    synthetic = made(study, train, folder, keep_best=keep_best, run=run)
+    result, report = audited(study, (train, holdout, synthetic), folder, policy=policy, ledger=ledger, run=run)
     released = None
     if result.decision.outcome == "RELEASE":
         released = release(result, synthetic, folder / "release", force=resume, licence=study.licence)
     return Outcome(result, report, released)
 
 
-def generator_facts(generator: Generator, model: Path) -> dict[str, Any]:
-    """What an audit records about the generator: from its manifest, never from the data."""
-    manifest = json.loads((model / "manifest.json").read_text(encoding="utf-8"))
-    facts = {key: manifest[key] for key in ("settings", "training") if key in manifest}
-    return {"name": generator.name, "licence": generator.licence, **facts}
-
-
-def _generator(study: Study) -> Generator:
-    name = study.generator_name
-    generator: Generator = registry.create("generators", name, study.generator.settings)
-    if registry.learns(generator) != _modality(study):
-        about = "images" if study.data.images else "a table"
-        raise UsageError(f"{name} learns another kind of data, and this study is about {about}: see synthgen list")
-    return generator
-
-
-def _modality(study: Study) -> Modality:
-    return "image" if study.data.images else "table"
-
-
-def _cells(data: TableData | ImageData) -> int:
+def _cells(data: Data) -> int:
     """Numbers that a row or an image has."""
     return len(data.schema.columns) if isinstance(data, TableData) else int(data.read(0).size)
-
-
-def _written(images: ImageData, study: Study, folder: Path, *, seed: Seed, run: Run) -> ImageData:
-    """Synthetic images as the files that leave the house, read again: what is audited is what is released."""
-    from synthgen.dicom.header import ACCEPTABLE
-    from synthgen.dicom.write import write_dicom
-    from synthgen.image_io import read_images
-    from synthgen.image_output import write_labels, write_pictures
-
-    if folder.exists():  # of a run that was interrupted; it holds nothing else
-        shutil.rmtree(folder)
-    if study.sample.form == "png":
-        write_pictures(images, folder)
-    else:
-        write_dicom(images, folder, seed=seed, generator=study.generator_name, modality=study.sample.modality)
-        write_labels(images, folder)
-    return read_images(folder, unit=study.data.unit, accept=ACCEPTABLE, run=run)
-
-
-def _fitted(generator: Generator, train: Any, model: Path, *, seed: Seed, run: Run) -> Generator:
-    pickled = getattr(generator, "needs_trust", False)  # trained again rather than trusted
-    if run.resume and (model / "manifest.json").exists() and not pickled:
-        return type(generator).load(model)
-    run.progress(Progress("fit", 0, 1))
-    cost = model.with_name("checkpoints") / COST
-    with measured(cost, threads=getattr(generator, "threads", None)):
-        fitted = generator.fit(train, seed=seed, run=run)
-    fitted.save(model)
-    cost.replace(model / COST)
-    run.progress(Progress("fit", 1, 1))
-    return fitted
-
-
-def _sampled(generator: Generator, study: Study, train_rows: int, *, seed: Seed, run: Run) -> TableData | ImageData:
-    rows = study.sample.rows or train_rows
-    run.progress(Progress("sample", 0, rows))
-    synthetic: TableData | ImageData = generator.sample(rows, seed=seed, where=study.sample.where or None)
-    run.progress(Progress("sample", rows, rows))
-    return synthetic
-
-
-def _open_folder(
-    folder: Path,
-    study: Study,
-    policy: Policy,
-    train: TableData | ImageData,
-    holdout: TableData | ImageData,
-    *,
-    resume: bool,
-) -> None:
-    """Begin a run folder, or make sure that the one being resumed is of the same study, policy and data.
-
-    The policy's hash is written before any result exists, so that thresholds cannot follow the results.
-    """
-    manifest: Mapping[str, Any] = {
-        "study": study.hash(),
-        "policy": {"name": policy.name, "hash": policy.hash},
-        "fingerprints": {"train": train.fingerprint(), "holdout": holdout.fingerprint()},
-        "seed": study.seed,
-        "versions": versions(),
-    }
-    path = folder / "manifest.json"
-    if path.exists():
-        if not resume:
-            raise UsageError(
-                f"{folder.name!r} already holds a run: add --resume to go on with it, or choose another folder"
-            )
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if before["study"] != manifest["study"]:
-            raise UsageError(
-                f"{folder.name!r} holds the run of another study; resume with the same study file and --set"
-            )
-        if before["policy"] != manifest["policy"]:
-            raise UsageError("the policy was changed after the run had begun: begin a new run under the new policy")
-        if before["fingerprints"] != manifest["fingerprints"]:
-            raise DataError("the data are not those of the run being resumed: their fingerprint differs")
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UsageError(f"{folder.name!r} is not empty and holds no run: choose another folder")
-        settings = yaml.safe_dump(study.resolved(), sort_keys=False, allow_unicode=True)
-        (folder / "config.yaml").write_text(settings, encoding="utf-8")
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot write into {folder.name!r}: {error.strerror}") from error

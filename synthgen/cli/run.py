@@ -251,7 +251,8 @@ def _run(
     from dataclasses import replace
 
     from synthgen.metrics import tracked
-    from synthgen.study import read_study_data, records_of, run_study
+    from synthgen.stages import read_study_data, records_of
+    from synthgen.study import run_study
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("several processes can train together, but not audit: launch synthgen fit, then sample, audit")
