@@ -20,6 +20,7 @@ from synthgen.protocols import Progress, Run
 
 if TYPE_CHECKING:
     from synthgen.auditing import Audit
+    from synthgen.comparison import Comparison
 
 COLOURS = {
     "PASS": "green",
@@ -156,6 +157,31 @@ def show_audit(audit: Audit, *, decision: bool = True) -> None:
         console.print(Text(f"Decision under policy {audit.policy['name']!r} ({audit.policy['hash'][:12]}): ") + outcome)
         for reason in audit.decision.reasons:
             console.print(Text(f"  - {reason}"))
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Checks in rows, audits in columns: decisions on top, then verdict and estimate of each check, then the notes."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", *comparison.audits, show_lines=False, header_style="bold", expand=False)
+    outcomes = [audit.decision.outcome for audit in comparison.audits.values()]
+    table.add_row(Text("decision", style="bold"), *(Text(outcome, style=COLOURS[outcome]) for outcome in outcomes))
+    for name, texts in comparison.facts:
+        table.add_row(name, *texts)
+    table.add_section()
+    for row in comparison.rows:
+        cells = [Text("not asked", style="bright_black")] * len(row.findings)
+        for place, finding in enumerate(row.findings.values()):
+            if finding is not None:
+                cells[place] = Text(finding.verdict.replace("_", " "), style=COLOURS[finding.verdict])
+                cells[place].append(
+                    f"\n{finding.measurement.statistic}" if finding.measurement else "", style="default"
+                )
+        table.add_row(Text(row.question) + Text(f"\n{row.check}", style="bright_black"), *cells)
+    _console().print(table)
+    for note in comparison.notes:
+        show(note)
 
 
 def show_rows(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
