@@ -54,6 +54,9 @@ class Comparison:
             "audit of this holdout": content.counted,
             "synthetic": lambda audit: f"{audit.counts['synthetic']['rows']:,} {content.unit(audit)}",
         }
+        chosen = [(audit.generator or {}).get("selection", {}) for audit in self.audits.values()]
+        for name in sorted({str(one["ranked_by"]) for one in chosen if one}):
+            about[name] = _ranked_by(name)
         return tuple((name, tuple(map(text, self.audits.values()))) for name, text in about.items())
 
     def frame(self) -> pd.DataFrame:
@@ -166,6 +169,16 @@ def _loaded(label: str, given: Audit | str | Path) -> Audit:
         return Audit.load(Path(given))
     except DataError as error:
         raise DataError(f"{label!r}: {error}") from error
+
+
+def _ranked_by(figure: str) -> Callable[[Audit], str]:
+    """What an audit's generator had for the figure that ranked it, if that one did."""
+
+    def found(audit: Audit) -> str:
+        about = (audit.generator or {}).get("selection", {})
+        return str(about["validation"]) if about.get("ranked_by") == figure else "not measured"
+
+    return found
 
 
 def _label(given: Audit | str | Path) -> str:

@@ -60,7 +60,7 @@ def generator_of(study: Study) -> Generator:
         UsageError: no such generator or setting, or one that learns another kind of data.
     """
     name = study.generator_name
-    generator: Generator = registry.create("generators", name, study.generator.settings)
+    generator: Generator = registry.create("generators", name, study.generator_settings)
     if registry.learns(generator) != modality_of(study):
         about = "images" if study.data.images else "a table"
         raise UsageError(f"{name} learns another kind of data, and this study is about {about}: see synthgen list")
@@ -80,10 +80,12 @@ def open_folder(
     holdout: Data,
     *,
     resume: bool,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Begin a run folder, or make sure that the one being resumed is of the same study, policy and data.
 
-    The policy's hash is written before any result exists, so that thresholds cannot follow the results.
+    The policy's hash is written before any result exists, so that thresholds cannot follow the results; so is what
+    else the manifest is to hold.
     """
     manifest: Mapping[str, Any] = {
         "study": study.hash(),
@@ -91,6 +93,7 @@ def open_folder(
         "fingerprints": {"train": train.fingerprint(), "holdout": holdout.fingerprint()},
         "seed": study.seed,
         "versions": versions(),
+        **(more or {}),
     }
     path = folder / "manifest.json"
     if path.exists():
@@ -114,11 +117,23 @@ def open_folder(
             raise UsageError(f"{folder.name!r} is not empty and holds no run: choose another folder")
         settings = yaml.safe_dump(study.resolved(), sort_keys=False, allow_unicode=True)
         (folder / "config.yaml").write_text(settings, encoding="utf-8")
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        part.replace(path)
     except OSError as error:
         raise EnvironmentProblem(f"cannot write into {folder.name!r}: {error.strerror}") from error
+    write_json(path, manifest)
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write plain data into a file of a run folder, whole or not at all.
+
+    Raises:
+        EnvironmentProblem: it cannot be written.
+    """
+    part = path.with_suffix(".part")
+    try:
+        part.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write {path.name!r}: {error.strerror}") from error
 
 
 def made(study: Study, train: Data, folder: Path, *, keep_best: bool = False, run: Run) -> Data:

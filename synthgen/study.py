@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 from synthgen.auditing import Audit
 from synthgen.config import Study
 from synthgen.data import TableData
+from synthgen.findings import Decision
 from synthgen.policy import load_policy
 from synthgen.protocols import Run
 from synthgen.releasing import release
+from synthgen.selection import COMPARISON, RANKED_BY, Selection, planned, select, without_validation
 from synthgen.stages import Data, audited, generator_of, made, modality_of, open_folder, read_study_data, records_of
 
 
@@ -19,9 +22,15 @@ from synthgen.stages import Data, audited, generator_of, made, modality_of, open
 class Outcome:
     """What a study left behind."""
 
-    audit: Audit
-    report: Path
+    audit: Audit  # of several generators that of the released one, or of the best where none passes
+    report: Path  # of several generators the page that compares them
     release: Path | None  # None unless the decision was RELEASE
+    selection: Selection | None = None  # of several generators
+
+    @property
+    def decision(self) -> Decision:
+        """That of the audit, or of all audits together."""
+        return self.selection.decision if self.selection else self.audit.decision
 
 
 @dataclass(frozen=True)
@@ -31,20 +40,24 @@ class Plan:
     study: Study
     train: Data
     holdout: Data
-    parameters: int | None  # of the network; None where there is none
+    parameters: Mapping[str, int | None]  # of each generator's network; None where there is none
     memory_mb: int
+    validation: Data | None = None  # held back from train, where several generators are ranked
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--dry-run`."""
         unit = "images" if self.study.data.images else "rows"
         schema = records_of(self.train).schema
+        sets = {"train": self.train, "validation": self.validation, "holdout": self.holdout}
+        several = {"ranked_by": RANKED_BY[modality_of(self.study)].words} if self.study.several else {}
         return {
             "study": self.study.resolved(),
-            unit: {"train": len(self.train), "holdout": len(self.holdout)},
-            "patients": {"train": self.train.patient_count, "holdout": self.holdout.patient_count},
+            unit: {name: len(data) for name, data in sets.items() if data is not None},
+            "patients": {name: data.patient_count for name, data in sets.items() if data is not None},
             "columns": {"all": len(schema.columns), "learned": len(schema.learned)},
             "not_learned": [c.name for c in schema.columns if not c.learned],
-            "parameters": self.parameters,
+            **several,
+            "parameters": dict(self.parameters) if self.study.several else next(iter(self.parameters.values())),
             "memory_mb": self.memory_mb,
             "checks": list(load_policy(self.study.policy).about(modality_of(self.study)).checks),
         }
@@ -56,14 +69,16 @@ def plan_study(study: Study) -> Plan:
     The estimate adds what Python and torch take, the tables with their copies, and the network with gradients,
     moments and averages.
     """
-    generator = generator_of(study)
+    generators = {label: generator_of(one) for label, one in study.generators.items()}
     load_policy(study.policy).about(modality_of(study))
     train, holdout = read_study_data(study)
-    count = getattr(generator, "parameter_count", None)
-    parameters = int(count(train, seed=study.seed)) if count else None
-    cells = (2 * len(train) + len(holdout)) * _cells(train)
-    memory = 450 + cells * 8 * 12 / 1e6 + (parameters or 0) * 4 * 6 / 1e6
-    return Plan(study, train, holdout, parameters, round(memory))
+    known, validation = without_validation(study, train) if study.several else (train, None)
+    counts = {label: getattr(generator, "parameter_count", None) for label, generator in generators.items()}
+    parameters = {label: int(count(known, seed=study.seed)) if count else None for label, count in counts.items()}
+    synthetic = len(generators) * len(known)
+    cells = (len(train) + synthetic + len(holdout)) * _cells(train)
+    memory = 450 + cells * 8 * 12 / 1e6 + max(count or 0 for count in parameters.values()) * 4 * 6 / 1e6
+    return Plan(study, known, holdout, parameters, round(memory), validation)
 
 
 def run_study(
@@ -78,10 +93,15 @@ def run_study(
 ) -> Outcome:
     """Do the whole job in a folder; every finished stage is kept, so an interrupted run can be resumed.
 
+    Of several generators the first that passes is released, in an order that patients held back from train decide:
+    see `synthgen.selection`.
+
     Args:
         study: what to do.
         folder: gets config.yaml, manifest.json, metrics.jsonl, checkpoints/, model/, synthetic.parquet (of images a
-            folder synthetic/), audit/ and, if the decision is RELEASE, release/.
+            folder synthetic/), audit/ and, if the decision is RELEASE, release/. Of several generators each has its
+            own metrics.jsonl to audit/ in generators/NAME/, with validation.json beside; the run has selection.json,
+            compare.html and, where no ledger is given, ledger.jsonl.
         data: train and holdout, where they do not come from the study's file.
         resume: go on with what the folder holds; the study and its data must be the same.
         keep_best: with `resume`, do not train on, but take the best weights that the interrupted training had.
@@ -93,16 +113,26 @@ def run_study(
     """
     folder, run, policy = Path(folder), run or Run(), load_policy(study.policy)
     policy.about(modality_of(study))
-    generator_of(study)
+    for one in study.generators.values():
+        generator_of(one)
     train, holdout = data or read_study_data(study, run=run)
-    open_folder(folder, study, policy, train, holdout, resume=resume)
+    more = planned(study, train) if study.several else {}
+    open_folder(folder, study, policy, train, holdout, resume=resume, more=more)
     run = replace(run, resume=resume)
-    synthetic = made(study, train, folder, keep_best=keep_best, run=run)
-    result, report = audited(study, (train, holdout, synthetic), folder, policy=policy, ledger=ledger, run=run)
-    released = None
-    if result.decision.outcome == "RELEASE":
-        released = release(result, synthetic, folder / "release", force=resume, licence=study.licence)
-    return Outcome(result, report, released)
+    if study.several:
+        selection, synthetic = select(
+            study, train, holdout, folder, policy=policy, ledger=ledger, keep_best=keep_best, run=run
+        )
+        shown = selection.released or selection.candidates[0]
+        outcome = Outcome(shown.audit, folder / COMPARISON, None, selection)
+    else:
+        synthetic = made(study, train, folder, keep_best=keep_best, run=run)
+        sets = (train, holdout, synthetic)
+        outcome = Outcome(*audited(study, sets, folder, policy=policy, ledger=ledger, run=run), None)
+    if synthetic is None or outcome.decision.outcome != "RELEASE":
+        return outcome
+    released = release(outcome.audit, synthetic, folder / "release", force=resume, licence=study.licence)
+    return replace(outcome, release=released)
 
 
 def _cells(data: Data) -> int:

@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -21,6 +22,7 @@ from synthgen.protocols import Progress, Run
 if TYPE_CHECKING:
     from synthgen.auditing import Audit
     from synthgen.comparison import Comparison
+    from synthgen.findings import Decision
 
 COLOURS = {
     "PASS": "green",
@@ -150,13 +152,19 @@ def show_audit(audit: Audit, *, decision: bool = True) -> None:
             finding.threshold,
             Text(finding.verdict.replace("_", " "), style=COLOURS[finding.verdict]),
         )
-    console = _console()
-    console.print(table)
+    _console().print(table)
     if decision:
-        outcome = Text(audit.decision.outcome, style=COLOURS[audit.decision.outcome])
-        console.print(Text(f"Decision under policy {audit.policy['name']!r} ({audit.policy['hash'][:12]}): ") + outcome)
-        for reason in audit.decision.reasons:
-            console.print(Text(f"  - {reason}"))
+        show_decision(audit.decision, audit.policy)
+
+
+def show_decision(decision: Decision, policy: Mapping[str, str]) -> None:
+    """The decision under a policy, and why."""
+    from rich.text import Text
+
+    console, outcome = _console(), Text(decision.outcome, style=COLOURS[decision.outcome])
+    console.print(Text(f"Decision under policy {policy['name']!r} ({policy['hash'][:12]}): ") + outcome)
+    for reason in decision.reasons:
+        console.print(Text(f"  - {reason}"))
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -221,7 +229,7 @@ def _drawing(bars: Any) -> Callable[[Progress], None]:
     tasks: dict[str, Any] = {}
 
     def progress(event: Progress) -> None:
-        key = event.stage.split(" ")[0].removesuffix("s") if event.stage.startswith("check") else event.stage
+        key = re.sub(r"\bchecks?( .*)?$", "check", event.stage)
         if key not in tasks:
             tasks[key] = bars.add_task(event.stage, total=event.total, figures="")
         bars.update(tasks[key], completed=event.done, total=event.total, description=event.stage)
