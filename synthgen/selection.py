@@ -190,6 +190,13 @@ def without_validation(study: Study, train: Data) -> tuple[Data, Data]:
 
     Raises:
         DataError: fewer than 20 patients in either.
+
+    >>> from synthgen import datasets
+    >>> from synthgen.config import study_from_mapping
+    >>> study = study_from_mapping({"data": {"table": "actg175"}, "generator": ["copula", "independent"]})
+    >>> train, holdout = datasets.load("actg175").split_by_patient(seed=1)
+    >>> [len(part) for part in without_validation(study, train)]
+    [1198, 299]
     """
     known, validation = train.split_by_patient(
         holdout=study.split.validation, seed=Seed(study.seed).child("validation")

@@ -138,7 +138,7 @@ def test_a_leak_that_ranks_first_is_refused_and_the_best_honest_one_released(run
     assert (facts["tried"], facts["rank"]) == (3, 2)
     assert re.fullmatch(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\], n = 252", facts["validation"])
     for page in ("report.md", "report.html"):
-        assert "copula (rank 2 of 3 that were tried)" in (home / "R" / "release" / page).read_text()
+        assert "copula (rank 2 of 3 tried)" in (home / "R" / "release" / page).read_text()
     manifest = json.loads((home / "R" / "manifest.json").read_text())
     assert manifest["selection"]["generators"] == ["independent", "copier", "copula"]
     assert ours.counts["train"]["rows"] == 588  # 1,200 without the holdout and the validation patients

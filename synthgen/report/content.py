@@ -214,7 +214,7 @@ def generator_name(audit: Audit) -> str:
     """The generator's name, or that it is unknown; where it was one of several, its rank."""
     facts = audit.generator or {}
     name, place = shown(str(facts.get("name", "not recorded"))), facts.get("selection")
-    return f"{name} (rank {place['rank']} of {place['tried']} that were tried)" if place else name
+    return f"{name} (rank {place['rank']} of {place['tried']} tried)" if place else name
 
 
 def column_rows(audit: Audit) -> tuple[tuple[str, str, str], ...]:

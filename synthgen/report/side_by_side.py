@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from synthgen.report import content
@@ -17,8 +18,6 @@ def render_comparison(comparison: Comparison) -> str:
 
     Figures are rounded and small cells are suppressed as in the report of each audit.
     """
-    from dataclasses import replace
-
     shown = replace(comparison, audits={label: public(audit) for label, audit in comparison.audits.items()})
     rows = {row.check: row for row in shown.rows}
     one_of_each = tuple(next(f for f in row.findings.values() if f) for row in rows.values())
