@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from synthgen import datasets as datasets
     from synthgen.auditing import Audit as Audit
     from synthgen.auditing import audit as audit
+    from synthgen.comparison import Comparison as Comparison
+    from synthgen.comparison import compare as compare
     from synthgen.data import TableData as TableData
     from synthgen.dicom.write import write_dicom as write_dicom
     from synthgen.errors import DataError as DataError
@@ -45,6 +47,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Audit": "auditing",
     "Column": "schema",
+    "Comparison": "comparison",
     "Copula": "generators.copula",
     "DataError": "errors",
     "ImageData": "images",
@@ -59,6 +62,7 @@ _HOME = {
     "TableGan": "generators.table_gan",
     "TableSchema": "schema",
     "audit": "auditing",
+    "compare": "comparison",
     "datasets": "",
     "load_policy": "policy",
     "read": "io",
@@ -73,6 +77,7 @@ _HOME = {
 __all__ = [  # sorted, checked by a test against _HOME
     "Audit",
     "Column",
+    "Comparison",
     "Copula",
     "DataError",
     "ImageData",
@@ -87,6 +92,7 @@ __all__ = [  # sorted, checked by a test against _HOME
     "TableGan",
     "TableSchema",
     "audit",
+    "compare",
     "datasets",
     "load_policy",
     "read",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from synthgen.errors import ConfigError, UsageError, suggest
 
@@ -52,6 +52,12 @@ class SplitSection(_Section):
     """How the holdout is set aside."""
 
     holdout: Annotated[float, Field(gt=0, lt=1, description="share of patients that no generator ever sees")] = 0.3
+    validation: Annotated[
+        float,
+        Field(
+            gt=0, lt=1, description="share of train's patients by whom several generators are ranked; unused for one"
+        ),
+    ] = 0.2
 
 
 class GeneratorSection(_Section):
@@ -61,6 +67,22 @@ class GeneratorSection(_Section):
         str | None, Field(description="see: synthgen list generators; by default diffusion, or image-diffusion")
     ] = None
     settings: Annotated[dict[str, Any], Field(description="see: synthgen describe NAME")] = {}
+
+
+def _named(entry: Any) -> Any:
+    return {"name": entry} if isinstance(entry, str) else entry
+
+
+def _how_many(value: Any) -> str:
+    return "several" if isinstance(value, list | tuple) else "one"
+
+
+_ByName = Annotated[GeneratorSection, BeforeValidator(_named, json_schema_input_type=str | GeneratorSection)]
+_Generators = Annotated[
+    Annotated[_ByName, Tag("one")] | Annotated[tuple[_ByName, ...], Field(min_length=2), Tag("several")],
+    Discriminator(_how_many),
+]
+_TAGS = ("one", "several")  # pydantic puts them into the location of an error
 
 
 class SampleSection(_Section):
@@ -77,7 +99,9 @@ class Study(_Section):
 
     data: DataSection
     split: SplitSection = SplitSection()
-    generator: GeneratorSection = GeneratorSection()
+    generator: Annotated[
+        _Generators, Field(description="one, or a list of which the best that passes the policy is released")
+    ] = GeneratorSection()
     sample: SampleSection = SampleSection()
     policy: Annotated[str, Field(description="a shipped policy or a file (see: synthgen list policies)")] = (
         "research-share"
@@ -85,15 +109,66 @@ class Study(_Section):
     licence: Annotated[str | None, Field(description="under which the release may be used, for its datasheet")] = None
     seed: Annotated[int, Field(ge=0, description="equal seeds and steps give equal bytes")] = 0
 
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        seen: list[tuple[str, dict[str, Any]]] = []
+        for section in self._sections:
+            entry = (self._name(section), section.settings)
+            if entry in seen:
+                raise ValueError(f"the generator {entry[0]!r} is listed twice with the same settings")
+            seen.append(entry)
+        return self
+
+    @property
+    def generators(self) -> dict[str, Study]:
+        """The study of each generator alone, by a label: its name, numbered where other settings come with it again.
+
+        >>> several = {"data": {"table": "p.csv"}, "generator": ["gan", {"name": "gan", "settings": {"max_steps": 9}}]}
+        >>> list(study_from_mapping(several).generators)
+        ['gan', 'gan-2']
+        """
+        found: dict[str, Study] = {}
+        names = [self._name(section) for section in self._sections]
+        for place, section in enumerate(self._sections):
+            times = names[: place + 1].count(names[place])
+            label = names[place] if times == 1 else f"{names[place]}-{times}"
+            found[label] = self.model_copy(update={"generator": section})
+        return found
+
+    @property
+    def several(self) -> bool:
+        """Whether there are generators to choose from."""
+        return isinstance(self.generator, tuple)
+
     @property
     def generator_name(self) -> str:
         """The generator that is named, or that of the modality."""
-        return self.generator.name or ("image-diffusion" if self.data.images else "diffusion")
+        return self._name(self._only)
+
+    @property
+    def generator_settings(self) -> dict[str, Any]:
+        """The settings of the only generator."""
+        return self._only.settings
+
+    @property
+    def _only(self) -> GeneratorSection:
+        assert isinstance(self.generator, GeneratorSection), "of several generators each has a study: see generators"
+        return self.generator
+
+    @property
+    def _sections(self) -> tuple[GeneratorSection, ...]:
+        return self.generator if isinstance(self.generator, tuple) else (self.generator,)
+
+    def _name(self, section: GeneratorSection) -> str:
+        return section.name or ("image-diffusion" if self.data.images else "diffusion")
 
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default filled in; of files only the name, never where they lie."""
         data = self.model_dump(by_alias=True)
-        data["generator"]["name"] = self.generator_name
+        sections = [{"name": self._name(section), "settings": section.settings} for section in self._sections]
+        data["generator"] = sections if self.several else sections[0]
+        if not self.several:
+            del data["split"]["validation"]  # without effect
         for key in ("table", "schema", "images", "labels"):
             if data["data"][key]:
                 data["data"][key] = Path(data["data"][key]).name
@@ -200,19 +275,27 @@ def _first_problem(error: ValidationError) -> str:
     """One sentence without the offending value, which could be a patient's."""
     problems = error.errors(include_url=False, include_input=False)
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])  # a typo explains what lacks
-    *where, last = [str(part) for part in problem["loc"]] or ["study"]
+    *where, last = [str(part) for part in problem["loc"] if part not in _TAGS] or ["study"]
     section = ".".join(where) or "the study"
     if problem["type"] == "extra_forbidden":
         return f"{section} has no key {last!r}: {suggest(last, _keys(where))}"
-    return f"{'.'.join([*where, last])}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{'.'.join([*where, last])}: {message[:1].lower()}{message[1:]}"
 
 
 def _keys(where: Sequence[str]) -> list[str]:
     model: Any = Study
     for part in where:
-        annotation = model.model_fields[part].annotation
-        model = next((kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)), Study)
+        if not part.isdecimal():  # a place in a list
+            model = next(iter(_models(model.model_fields[part].annotation)), Study)
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that an annotation names, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
 
 
 _TABLE = """\
@@ -233,6 +316,8 @@ generator:
   name: diffusion            # synthgen list generators
   settings:
     max_seconds: 120         # synthgen describe diffusion
+# or several, of which the best that passes the policy is released:
+# generator: [copula, {name: diffusion, settings: {max_seconds: 120}}]
 
 sample:
   # rows: 5000               # by default as many as there are train rows
@@ -257,6 +342,8 @@ generator:
   settings:
     max_seconds: 600         # synthgen describe image-diffusion
     # size: 64               # pixels of the longer side
+# or several, of which the best that passes the policy is released:
+# generator: [image-pca, {name: image-diffusion, settings: {max_seconds: 600}}]
 
 sample:
   # rows: 5000               # images; by default as many as train has. More images show smaller leaks

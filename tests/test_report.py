@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from example_audit import COLUMNS, HOSTILE, estimate, example_audit, with_finding
 
-from synthgen import report
+from synthgen import compare, report
 from synthgen.errors import EnvironmentProblem
 from synthgen.findings import Estimate, Finding, exactly
 from synthgen.report.content import folded_rows, groups, paired
@@ -368,9 +368,13 @@ addEventListener("message", told => document.documentElement.dataset.measured = 
 </script><iframe src="measured.html" style="border: 0; width: WIDTHpx; height: 900px"></iframe>"""
 
 
-@pytest.fixture(scope="module")
-def page_file(tmp_path_factory):
-    return report.write(example_audit(), tmp_path_factory.mktemp("report"))
+@pytest.fixture(scope="module", params=["report", "comparison"])
+def page_file(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    if request.param == "report":
+        return report.write(example_audit(), folder)
+    audits = {f"audit {i}": example_audit(outcome) for i, outcome in enumerate(["RELEASE", "REFUSE", "REVIEW"] * 2)}
+    return report.write_comparison(compare({**audits, "W" * 60: example_audit()}), folder / "compare.html")
 
 
 @needs_chromium

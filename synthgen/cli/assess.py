@@ -1,4 +1,4 @@
-"""Commands that judge data: audit, validate, release, verify, report."""
+"""Commands that judge data: audit, validate, compare, release, verify, report."""
 
 from __future__ import annotations
 
@@ -87,6 +87,33 @@ def validate(tables: options.Tables, policy: str, seed: int, as_json: bool) -> N
     else:
         options.show_audit(result, decision=False)
         options.say("Fidelity and utility only: no attack was run, and nothing was decided.")
+
+
+@click.command()
+@click.argument("audits", metavar="AUDIT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="HTML page to write.")
+@options.force_option
+@options.json_option
+def compare(audits: tuple[Path, ...], output: Path | None, force: bool, as_json: bool) -> None:
+    """Put audits of one holdout side by side: checks in rows, audits in columns. Nothing is decided.
+
+    Each AUDIT is a folder with an audit.json, or the file; its column is called by its folder. Different policies or
+    train data are said; different holdouts cannot be compared.
+    """
+    from synthgen import comparison
+    from synthgen.report import write_comparison
+
+    if output:
+        options.require_absent(output, force=force)
+    found = comparison.compare(audits)
+    if output:
+        write_comparison(found, output)
+    if as_json:
+        options.emit(found.to_json())
+    else:
+        options.show_comparison(found)
+        if output:
+            options.show(f"page:    {output}")
 
 
 @click.command()

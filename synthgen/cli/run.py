@@ -93,6 +93,10 @@ def run(
 ) -> None:
     """The whole job on your own table or images: read, split, fit, sample, audit, decide, release.
 
+    Where the study lists several generators each is fitted, patients held back from train rank them, each is audited in
+    that order as one more audit of the holdout, and the first that passes is released. Exits with 3 if none passes, or
+    with 4 if one of them is for a person to review.
+
     --set a.b=c overrides a key of the study, such as --set generator.settings.max_seconds=60.
     """
     from synthgen.config import load_study
@@ -251,11 +255,12 @@ def _run(
     from dataclasses import replace
 
     from synthgen.metrics import tracked
-    from synthgen.study import read_study_data, records_of, run_study
+    from synthgen.stages import read_study_data, records_of
+    from synthgen.study import run_study
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("several processes can train together, but not audit: launch synthgen fit, then sample, audit")
-    if keep_best and not (folder / "checkpoints").exists():
+    if keep_best and not [*folder.glob("checkpoints"), *folder.glob("generators/*/checkpoints")]:
         raise UsageError(f"--keep-best: {folder.name!r} holds no interrupted training")
     with options.job() as job, tracked(track, folder / "track", job.progress) as progress:
         run = replace(job, progress=progress)
@@ -267,14 +272,19 @@ def _run(
 
 def _finish(context: click.Context, outcome: Outcome, *, as_json: bool) -> None:
     """Show the decision and where everything lies; exit by the decision."""
+    released = str(outcome.release) if outcome.release else None
     if as_json:
-        released = str(outcome.release) if outcome.release else None
-        options.emit({**outcome.audit.to_json(), "report": str(outcome.report), "release": released})
+        places = {"report": str(outcome.report), "release": released}
+        options.emit({**(outcome.selection or outcome.audit).to_json(), **places})
     else:
-        options.show_audit(outcome.audit)
+        if outcome.selection:
+            options.show_comparison(outcome.selection.comparison)
+            options.show_decision(outcome.decision, outcome.audit.policy)
+        else:
+            options.show_audit(outcome.audit)
         options.show(f"report:  {outcome.report}")
-        options.show(f"release: {outcome.release or 'none'}")
-    context.exit(outcome.audit.decision.exit_code)
+        options.show(f"release: {released or 'none'}")
+    context.exit(outcome.decision.exit_code)
 
 
 def _show_plan(plan: dict[str, Any], *, as_json: bool) -> None:

@@ -211,8 +211,10 @@ def folded_rows(audit: Audit) -> tuple[tuple[str, ...], ...]:
 
 
 def generator_name(audit: Audit) -> str:
-    """The generator's name, or that it is unknown."""
-    return shown(str((audit.generator or {}).get("name", "not recorded")))
+    """The generator's name, or that it is unknown; where it was one of several, its rank."""
+    facts = audit.generator or {}
+    name, place = shown(str(facts.get("name", "not recorded"))), facts.get("selection")
+    return f"{name} (rank {place['rank']} of {place['tried']} tried)" if place else name
 
 
 def column_rows(audit: Audit) -> tuple[tuple[str, str, str], ...]:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -40,18 +40,26 @@ def render_html(audit: Audit, *, pictures: bool = True) -> str:
     """
     audit = public(audit)
     drawn = _pictures(audit) if pictures else ()
-    style = _style()
-    return _environment().get_template("report.html.j2").render(
+    return rendered(
+        "report.html.j2",
         audit=audit,
         reasons=content.reasons(audit),
         groups=content.groups(audit.findings),
         pictures=drawn,
         svg={picture.name: Markup(picture.svg) for picture in drawn},  # noqa: S704  (escaped by the XML writer)
+        headline=content.headline(audit),
+        folded_from=FOLDED_FROM,
+    )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page of the house from a template: with the style, its hash for the security policy, and the words."""
+    style = _style()
+    return _environment().get_template(template).render(
         style=Markup(style),  # noqa: S704  (our own file)
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        headline=content.headline(audit),
         content=content,
-        folded_from=FOLDED_FROM,
+        **values,
     )  # fmt: skip
 
 
