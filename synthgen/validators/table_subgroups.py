@@ -54,7 +54,7 @@ class TableSubgroups:
         if not groups.kept:
             raise NotAssessable(f"no group has {FEWEST} rows in each set: groups come from {SOURCES}")
         measured = {
-            group.name: Columns(rows=self.rows).run(_within(evidence, group), seed=seed.child(group.name))
+            group.name: Columns(rows=self.rows, pictured=0).run(_within(evidence, group), seed=seed.child(group.name))
             for group in groups.kept
         }
         worst = max(measured, key=lambda name: measured[name].statistic.value)
