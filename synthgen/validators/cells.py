@@ -166,9 +166,9 @@ def _dates(days: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     low, high = _middle(days)
     if not low < high:
         return np.empty(0), ()
-    ends = [pd.Timestamp(math.ceil(low), unit="D"), pd.Timestamp(math.floor(high), unit="D")]
+    first, last = pd.Timestamp(math.ceil(low), unit="D"), pd.Timestamp(math.floor(high), unit="D")
     for turn in _TURNS:
-        edges = pd.date_range(*ends, freq=turn)
+        edges = pd.date_range(first, last, freq=turn)
         if len(edges) <= _CELLS + 1:
             break
     form = "%Y" if turn.endswith("YS") else "%Y-%m" if turn.endswith(("MS", "QS")) else "%Y-%m-%d"
