@@ -68,7 +68,7 @@ class Browser:
         return found["result"].get("value")
 
     def complaints(self) -> list[str]:
-        """Errors and warnings of the console since the page was opened, violations of its security policy among them."""
+        """What the console said since the page was opened; violations of its security policy are among it."""
         kinds = {
             "Runtime.consoleAPICalled": lambda told: str(told["args"]),
             "Runtime.exceptionThrown": lambda told: str(told["exceptionDetails"]),

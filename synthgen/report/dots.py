@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 
 from synthgen.findings import Estimate
 from synthgen.report.content import Figure
-from synthgen.report.picture import Picture, short
+from synthgen.report.picture import Picture, short, spoken
 from synthgen.report.public import interval, shown
 from synthgen.report.rendering import Palette
 
@@ -56,7 +56,7 @@ def dot_plot(dots: Dots, *, name: str) -> Picture | None:
     if len(cut.rows) < len(known):
         caption += f" The worst {len(cut.rows)} of {len(known)} are drawn; all stand in the details."
     order = "Largest differences first" if dots.better == "neither" else "Worst first"
-    alt = f"{dots.title}. {order}: " + "; ".join(_spoken(row, dots.real) for row in cut.rows[:5]) + "."
+    alt = spoken(dots.title, f"{order}: " + "; ".join(_spoken(row, dots.real) for row in cut.rows[:5]))
     height = 74 + ROW * len(cut.rows)
     return Picture(name, dots.title, caption, alt, height, lambda canvas, palette: _draw(canvas, cut, palette))
 

@@ -28,7 +28,7 @@ def training_plot(audit: Audit) -> Picture | None:
     steps, train, validation = zip(*history, strict=True)
     curves = {"validation": [*zip(steps, validation, strict=True)], "train": [*zip(steps, train, strict=True)]}
     best = (audit.generator or {})["training"].get("best_step")
-    mark = (float(best), "the weights that were kept") if isinstance(best, int | float) else None
+    mark = (float(best), "step of the weights that were kept") if isinstance(best, int | float) else None
     look = Look("step", "loss", mark=mark)
     caption = (
         "The loss of train rows and of rows set aside from train. Where the second rises while the first falls, the "
@@ -43,10 +43,10 @@ def time_plot(audit: Audit) -> Picture | None:
     if not parts:
         return None
     title = "Time and energy"
-    spoken = "; ".join(f"{name} {duration(value)}" for name, value in parts.items())
+    told = "; ".join(f"{name} {duration(value)}" for name, value in parts.items())
     caption = f"{cost_words(audit)} The audit took {duration(audit.seconds)}."
     height = 24 + ROW * len(parts)
-    alt = f"{title}. {caption} {spoken[:1].upper()}{spoken[1:]}."
+    alt = f"{title}. {caption} {told[:1].upper()}{told[1:]}."
     return Picture("picture-time", title, caption, alt, height, lambda canvas, palette: _draw(canvas, parts, palette))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure as Canvas
 
-from synthgen.report.picture import Picture, short
+from synthgen.report.picture import Picture, short, spoken
 from synthgen.report.public import figure, shown
 from synthgen.report.rendering import Palette
 
@@ -40,9 +40,7 @@ class Look:
 
 def roc_plot(curves: Curves, *, name: str, title: str, caption: str, log: bool) -> Picture:
     """Receiver operating characteristics: true positives against false positives, on logarithmic axes for attacks."""
-    alt = f"{title}. " + " ".join(
-        _spoken_roc(shown(_series(key, log=log)), curve, log=log) for key, curve in curves.items()
-    )
+    alt = spoken(title, *(_spoken_roc(shown(_series(key, log=log)), curve, log=log) for key, curve in curves.items()))
     height = 370 + 16 * len(curves)
     return Picture(
         name, title, caption, alt, height, lambda canvas, palette: _draw_roc(canvas, curves, palette, log=log)
@@ -53,12 +51,10 @@ def line_plot(curves: Curves, *, name: str, title: str, caption: str, look: Look
     """Curves that a check gives beside its figures."""
     curves = {look.words.get(key, key): curve for key, curve in curves.items()}
     written = _percent if "y" in look.shares else figure
-    spoken = (
-        f"{shown(key)} goes from {written(curve[0][1])} to {written(curve[-1][1])}" for key, curve in curves.items()
-    )
-    alt = f"{title}. " + "; ".join(spoken) + "."
+    told = [f"{shown(key)} from {written(curve[0][1])} to {written(curve[-1][1])}" for key, curve in curves.items()]
     if look.mark:
-        alt += f" {look.mark[1]}: {_written(look.mark[0], look)}."
+        told.append(f"{look.mark[1]} at {_written(look.mark[0], look)}")
+    alt = spoken(title, *told)
     height = 300 + 16 * (len(curves) + (look.mark is not None))
     return Picture(name, title, caption, alt, height, lambda canvas, palette: _draw(canvas, curves, look, palette))
 
@@ -158,4 +154,4 @@ def _written(value: float, look: Look) -> str:
 def _spoken_roc(name: str, curve: Sequence[tuple[float, float]], *, log: bool) -> str:
     at = 0.01 if log else 0.1
     hits = max((y for x, y in curve if x <= at), default=0.0)
-    return f"{name}: {hits:.1%} hits at {at:.0%} false alarms."
+    return f"{name}: {hits:.1%} hits at {at:.0%} false alarms"

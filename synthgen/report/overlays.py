@@ -12,7 +12,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from synthgen.findings import Cell, PairMap
-from synthgen.report.picture import Picture, identifier, short
+from synthgen.report.picture import Picture, identifier, short, spoken
 from synthgen.report.public import figure, interval, shown
 from synthgen.report.rendering import WIDTH, Palette
 
@@ -115,16 +115,16 @@ def pair_map(pairs: PairMap, *, name: str, title: str) -> Picture | None:
     if len(pairs.names) < 3:
         return None
     worst = sorted(pairs.differences, key=lambda pair: -pair[2])[:5]
-    spoken = "; ".join(
+    told = "; ".join(
         f"{shown(pairs.names[i])} and {shown(pairs.names[j])} {figure(made)}, real holdout {figure(real)}"
         for i, j, made, real in worst
     )
     caption = (
         "By how much the relation of two columns differs from train's: above the diagonal that of synthetic rows, "
-        "below it that of as many real holdout rows. What is as dark below as above, sampling alone does."
+        "below it that of as many real holdout rows. What is as strong below as above, sampling alone does."
     )
     height = round(WIDTH + 24)
-    alt = f"{title}. Worst pairs: {spoken}."
+    alt = spoken(title, f"worst pairs: {told}")
     return Picture(name, title, caption, alt, height, lambda canvas, palette: _draw_map(canvas, pairs, palette))
 
 

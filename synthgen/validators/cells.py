@@ -24,7 +24,7 @@ FEWEST = 10  # patients of a side in a cell, if there are any
 _CELLS = 8  # of a column of numbers or dates, about
 _LEVELS = 8  # with a cell of their own, at most
 _TAIL = 0.05  # share of the values beyond the first and beyond the last edge, about
-_TURNS = ("D", "W-MON", "MS", "QS", "YS", "2YS", "5YS", "10YS", "20YS", "50YS")
+_TURNS = (("D", 1), ("D", 7), ("M", 1), ("M", 3), ("Y", 1), ("Y", 2), ("Y", 5), ("Y", 10), ("Y", 20), ("Y", 50))
 _TOO_FEW = Estimate(math.nan, 0.0, 1.0, 0, f"fewer than {FEWEST}")
 _WORDS = {"0": "no", "1": "yes"}
 
@@ -166,14 +166,15 @@ def _dates(days: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     low, high = _middle(days)
     if not low < high:
         return np.empty(0), ()
-    first, last = pd.Timestamp(math.ceil(low), unit="D"), pd.Timestamp(math.floor(high), unit="D")
-    for turn in _TURNS:
-        edges = pd.date_range(first, last, freq=turn)
+    ends = np.array([math.ceil(low), math.floor(high)], dtype="datetime64[D]")
+    for unit, step in _TURNS:
+        first, last = ends.astype(f"datetime64[{unit}]").astype(int) + (1970 if unit == "Y" else 0)
+        places = np.arange(-(-first // step) * step, last + 1, step) - (1970 if unit == "Y" else 0)
+        edges = places.astype(f"datetime64[{unit}]")
+        edges = edges[(edges >= ends[0]) & (edges <= ends[1])]
         if len(edges) <= _CELLS + 1:
             break
-    form = "%Y" if turn.endswith("YS") else "%Y-%m" if turn.endswith(("MS", "QS")) else "%Y-%m-%d"
-    at = edges.to_numpy(dtype="datetime64[ns]").astype(np.int64) / 86_400e9
-    return at, tuple(edges.strftime(form))
+    return edges.astype("datetime64[D]").astype(float), tuple(str(edge) for edge in edges)
 
 
 def _middle(values: np.ndarray) -> tuple[float, float]:
