@@ -31,8 +31,8 @@ def training_plot(audit: Audit) -> Picture | None:
     mark = (float(best), "step of the weights that were kept") if isinstance(best, int | float) else None
     look = Look("step", "loss", mark=mark)
     caption = (
-        "The loss of train rows and of rows set aside from train. Where the second rises while the first falls, the "
-        "generator learns patients by heart; the weights that were kept are from before that."
+        "The loss of train rows, and of rows set aside from train: where this rises while that falls, the generator "
+        "learns patients by heart. The upright line marks the weights that were kept."
     )
     return line_plot(curves, name="picture-training", title="Training", caption=caption, look=look)
 
