@@ -77,19 +77,20 @@ class Audit:
     def _repr_html_(self) -> str:
         return self.decision._repr_html_() + findings_html(self.findings)
 
-    def plot(self, name: str) -> Figure:
+    def plot(self, name: str, *, column: str | None = None) -> Figure:
         """One of the report's pictures as a matplotlib figure, for a notebook.
 
         Args:
             name: of a check that was run, such as "fidelity.columns", or its last part: "columns", "pairs",
-                "missingness", "detection", "membership", "train_on_synthetic".
+                "missingness", "detection", "membership", "train_on_synthetic"; "pairs.map", "training", "time".
+            column: of "columns", the one whose values are shown, synthetic over real holdout.
 
         Raises:
             UsageError: no picture has that name.
         """
         from synthgen.report.plots import plot
 
-        return plot(self, name)
+        return plot(self, name, column=column)
 
     @property
     def schema(self) -> TableSchema:

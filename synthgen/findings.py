@@ -40,6 +40,32 @@ def exactly(value: float, *, n: int) -> Estimate:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """Which share of the rows lies in one cell of a column: of synthetic rows, and of as many real holdout rows."""
+
+    label: str  # "20 to 30", "level 2", "missing"; never a level's own name
+    synthetic: Estimate
+    holdout: Estimate
+
+
+@dataclass(frozen=True)
+class PairMap:
+    """By how much the relations of some columns differ from train's: of synthetic rows, and of real holdout rows.
+
+    >>> PairMap(("age", "bmi"), ((0, 1, 0.1, 0.02),)).of("age", "bmi")
+    (0.1, 0.02)
+    """
+
+    names: tuple[str, ...]
+    differences: tuple[tuple[int, int, float, float], ...]  # places of two columns, synthetic, holdout
+
+    def of(self, one: str, other: str) -> tuple[float, float]:
+        """The differences of one pair."""
+        sought = {self.names.index(one), self.names.index(other)}
+        return next((made, real) for i, j, made, real in self.differences if {i, j} == sought)
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What one check found. `control` is the same figure for the real holdout in place of the synthetic data."""
 
@@ -53,6 +79,8 @@ class Measurement:
     p_value: float | None = None  # of a test whose null is "no leak"; Holm-adjusted by the policy
     power: Estimate | None = None  # the smallest leak this check would have seen, in units of the statistic
     curves: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)  # for pictures, on a grid
+    cells: Mapping[str, tuple[Cell, ...]] = field(default_factory=dict)  # by column, for pictures
+    pairs: PairMap | None = None  # for a picture
     notes: tuple[str, ...] = ()
     source: str = ""
     seconds: float = 0.0
@@ -118,13 +146,22 @@ def finding_from_json(data: Mapping[str, Any]) -> Finding:
 
 
 def _measurement_from_json(data: Mapping[str, Any]) -> Measurement:
+    data = {"cells": {}, "pairs": None, **data}  # an older audit has neither
     fields = {f.name: data[f.name] for f in dataclasses.fields(Measurement)}
     for name in ("statistic", "control", "power"):
         fields[name] = _estimate_from_json(fields[name]) if fields[name] is not None else None
     fields["details"] = {name: _estimate_from_json(item) for name, item in fields["details"].items()}
     fields["curves"] = {name: tuple((x, y) for x, y in curve) for name, curve in fields["curves"].items()}
+    fields["cells"] = {name: tuple(map(_cell_from_json, cells)) for name, cells in fields["cells"].items()}
+    if fields["pairs"] is not None:
+        known = fields["pairs"]
+        fields["pairs"] = PairMap(tuple(known["names"]), tuple(map(tuple, known["differences"])))
     fields["notes"] = tuple(fields["notes"])
     return Measurement(**fields)
+
+
+def _cell_from_json(data: Mapping[str, Any]) -> Cell:
+    return Cell(data["label"], _estimate_from_json(data["synthetic"]), _estimate_from_json(data["holdout"]))
 
 
 def _estimate_from_json(data: Mapping[str, Any]) -> Estimate:

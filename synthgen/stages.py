@@ -200,9 +200,11 @@ def audited(
 
 
 def generator_facts(generator: Generator, model: Path) -> dict[str, Any]:
-    """What an audit records about the generator: from its manifest, never from the data."""
+    """What an audit records about the generator: from its manifest and what it cost, never from the data."""
     manifest = json.loads((model / "manifest.json").read_text(encoding="utf-8"))
     facts = {key: manifest[key] for key in ("settings", "training") if key in manifest}
+    if (model / COST).exists():
+        facts["cost"] = json.loads((model / COST).read_text(encoding="utf-8"))
     return {"name": generator.name, "licence": generator.licence, **facts}
 
 

@@ -20,8 +20,9 @@ from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 from synthgen.schema import Column
 from synthgen.stats import clopper_pearson
+from synthgen.validators.cells import cells_of, missing_rates
 from synthgen.validators.encoding import Bins, comparable_columns, ordered, pooled_codes
-from synthgen.validators.pairs import PairTables, choose_blocks
+from synthgen.validators.pairs import PairTables, choose_blocks, mapped
 from synthgen.validators.resampling import affordable_rows, around, bootstrap_figures, one_thread, sample_rows, some_of
 
 Sides = tuple[TableData, TableData, TableData]  # train, synthetic, holdout; the last two of equal length
@@ -74,7 +75,9 @@ class Missingness:
             control=control.summary(np.max),
             better="lower",
             answer=f"Missing rates differ from train's by up to {statistic.value:.1%}, most in column {worst!r}.",
-            details=details | parts[0].named([c.name for c in gaps], SHOWN),
+            details=details
+            | parts[0].named([c.name for c in gaps], SHOWN)
+            | missing_rates([gaps[i].name for i in np.argsort(-parts[0].value)[:SHOWN]], *sides[1:]),
             notes=notes + found.notes,
             source="definition: absolute differences of (conditional) missing rates, weighted by train's groups",
         )
@@ -107,6 +110,7 @@ class Columns:
     question: ClassVar[str] = "Is each column, taken alone, distributed as in real records?"
     needs: ClassVar[frozenset[str]] = frozenset({"train", "holdout", "synthetic"})
     rows: int = 20_000
+    pictured: int = 50  # columns of which shares by cell are given, the worst ones
 
     @one_thread
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement:
@@ -129,6 +133,7 @@ class Columns:
         work = 400.0 * (sum(table.size for table in codes) + 3 * total)  # counting costs far more than multiplying
         found, control = compare(sides, [shares(table) for table in codes], errors, seed=seed, work=work)
         statistic, floor = found.summary(np.mean), control.summary(np.mean)
+        worst = [columns[i] for i in np.argsort(-found.value, kind="stable")[: self.pictured]]
         return Measurement(
             check=self.name,
             label="mean distance of a column's distribution from train (Kolmogorov-Smirnov or total variation)",
@@ -138,6 +143,7 @@ class Columns:
             answer=f"A column differs from train by {statistic.value:.2%} on average; "
             f"real records do by {floor.value:.2%}.",
             details={"worst column": found.summary(np.max)} | found.named([c.name for c in columns], SHOWN),
+            cells=cells_of(worst, *sides[1:]),
             notes=("missing values are a level", *found.notes),
             source="two-sample Kolmogorov-Smirnov distance; total variation distance",
         )
@@ -205,6 +211,7 @@ class Pairs:
                 "mutual information (real holdout)": control.split(2)[1].summary(np.mean),
             }
             | relation.named(names, 10),
+            pairs=mapped([c.name for c in columns], blocks, relation.value, control.split(2)[0].value),
             notes=(
                 "half the difference of Spearman correlations, else total variation over quantile groups",
                 *some,

@@ -59,7 +59,7 @@ class TableSubgroups:
         most = MOST if len(evidence.schema.learned) <= WIDE else MOST_OF_WIDE
         kept = some_of(groups.kept, most, seed.child("groups"))
         measured = {
-            group.name: Columns(rows=self.rows).run(_within(evidence, group), seed=seed.child(group.name))
+            group.name: Columns(rows=self.rows, pictured=0).run(_within(evidence, group), seed=seed.child(group.name))
             for group in kept
         }
         worst = max(measured, key=lambda name: measured[name].statistic.value)
