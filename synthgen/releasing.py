@@ -14,6 +14,7 @@ from synthgen.data import TableData
 from synthgen.errors import DataError, ReleaseRefused, UsageError
 from synthgen.folders import appearing, sha256_of
 from synthgen.marks import MARKS
+from synthgen.model_release import MODEL, MODEL_FILES, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,7 @@ def release(
     force: bool = False,
     licence: str | None = None,
     sign_key: str | Path | None = None,
+    model: str | Path | None = None,
 ) -> Path:
     """Write the release folder of an audited synthetic table, or of images; it never exists half-written.
 
@@ -54,10 +56,12 @@ def release(
         force: replace an earlier release.
         licence: under which the data may be used, by name or address; None leaves it to the publisher.
         sign_key: PEM file of an Ed25519 private key, with which the checksums are signed (extra `sign`).
+        model: folder of the model that made the data, to be released with them. Weights can leak more than samples, so
+            only one that was trained with differential privacy goes (see `synthgen.model_release`).
 
     Raises:
-        ReleaseRefused: the decision is not RELEASE, these are not the audited data, or a DICOM object among them does
-            not say that it is synthetic.
+        ReleaseRefused: the decision is not RELEASE, these are not the audited data, a DICOM object among them does
+            not say that it is synthetic, or the model may not go.
         UsageError: the folder exists, or the key cannot be used.
         EnvironmentProblem: a full disk or an unwritable folder, of which nothing is left behind, or a missing extra.
 
@@ -84,6 +88,8 @@ def release(
         else:
             _fill_images(staging / IMAGES, audited)
             _write_papers(staging, audit, audited.records.schema, licence)
+        if model is not None:
+            write_model(audit, model, staging)
         _seal(staging, audit, sign)
     return folder
 
@@ -117,7 +123,8 @@ def verify(folder: str | Path, *, public_key: str | Path | None = None) -> None:
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     present = {path.relative_to(folder).as_posix() for path in found} - {CHECKSUMS, SIGNATURE}
     expected = IMAGE_FILES if any(name.startswith(f"{IMAGES}/") for name in listed) else FILES
-    for name in sorted({*expected, *listed} - present):
+    weights = MODEL_FILES if any(name.startswith(f"{MODEL}/") for name in listed) else ()
+    for name in sorted({*expected, *weights, *listed} - present):
         raise DataError(f"the release lacks {name!r}")
     for name in sorted(present - listed.keys()):
         raise DataError(f"the release holds {name!r}, which {CHECKSUMS} does not list")

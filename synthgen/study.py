@@ -167,7 +167,8 @@ def generator_facts(generator: Generator, model: Path) -> dict[str, Any]:
     """What an audit records about the generator: from its manifest, never from the data."""
     manifest = json.loads((model / "manifest.json").read_text(encoding="utf-8"))
     facts = {key: manifest[key] for key in ("settings", "training") if key in manifest}
-    return {"name": generator.name, "licence": generator.licence, **facts}
+    which = {"manifest": manifest["checksum"]} if "checksum" in manifest else {}
+    return {"name": generator.name, "licence": generator.licence, **facts, **which}
 
 
 def _generator(study: Study) -> Generator:

@@ -99,6 +99,11 @@ def validate(tables: options.Tables, policy: str, seed: int, as_json: bool) -> N
     type=click.Path(path_type=Path, dir_okay=False),
     help="PEM file of an Ed25519 private key that signs the checksums (extra sign).",
 )
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="Model folder to release, too: only of a training with differential privacy, by synthgen run.",
+)
 @options.unit_option
 @options.force_option
 def release(
@@ -107,6 +112,7 @@ def release(
     output: Path,
     licence: str | None,
     sign_key: Path | None,
+    model: Path | None,
     unit: Any,
     force: bool,
 ) -> None:
@@ -129,7 +135,7 @@ def release(
         made = read_images(source, unit=unit, part=part, accept=ACCEPTABLE)  # type: ignore[arg-type]
     else:
         made = read(data, schema=record.schema, partial=True)
-    folder = releasing.release(record, made, output, force=force, licence=licence, sign_key=sign_key)
+    folder = releasing.release(record, made, output, force=force, licence=licence, sign_key=sign_key, model=model)
     options.show(f"release: {folder}")
 
 
