@@ -106,7 +106,9 @@ class Study(_Section):
     policy: Annotated[str, Field(description="a shipped policy or a file (see: synthgen list policies)")] = (
         "research-share"
     )
-    licence: Annotated[str | None, Field(description="under which the release may be used, for its datasheet")] = None
+    licence: Annotated[
+        str | None, Field(description="under which the release may be used: a name, or the address of its text")
+    ] = None
     seed: Annotated[int, Field(ge=0, description="equal seeds and steps give equal bytes")] = 0
 
     @model_validator(mode="after")
@@ -353,6 +355,6 @@ sample:
 """
 _REST = """\
 policy: research-share       # internal | research-share | public, or a file of your own
-# licence: CC BY 4.0         # for the datasheet of the release
+# licence: CC BY 4.0         # of the release: a name, or the address of its text
 seed: 7
 """

@@ -100,6 +100,7 @@ def described_columns(schema: TableSchema) -> tuple[Mapping[str, Any], ...]:
     for column in schema.columns:
         codes = [*column.missing, *(code for code in schema.missing if code not in DEFAULT_MISSING)]
         facts = {"dtype": column.dtype, "decimals": column.decimals, "missing": codes}
+        facts |= {"unit": column.unit, "description": column.description}
         known = {key: value for key, value in facts.items() if value not in (None, [])}
         columns.append({"name": column.name, "kind": column.kind, "roles": list(column.roles), **known})
     return tuple(columns)

@@ -205,6 +205,8 @@ def generator_facts(generator: Generator, model: Path) -> dict[str, Any]:
     facts = {key: manifest[key] for key in ("settings", "training") if key in manifest}
     if (model / COST).exists():
         facts["cost"] = json.loads((model / COST).read_text(encoding="utf-8"))
+    if "checksum" in manifest:
+        facts["manifest"] = manifest["checksum"]
     return {"name": generator.name, "licence": generator.licence, **facts}
 
 

@@ -176,7 +176,7 @@ def test_other_files_of_a_dicom_folder_are_not_released(cohort, made, tmp_path):
     folder = release(passed, read, tmp_path / "release")
     verify(folder)
     names = {path.name for path in (folder / "images").iterdir()}
-    assert names == {"labels.csv", *(f"{i + 1:06d}.dcm" for i in range(len(made)))}
+    assert names == {"labels.csv", "labels.csv-metadata.json", *(f"{i + 1:06d}.dcm" for i in range(len(made)))}
     for judged in (conformance(folder / "images"), marks(folder / "images")):
         assert judged.error_count == 0, judged.errors
     path = next(path for path in sorted((tmp_path / "made" / "DICOM").rglob("*")) if path.is_file())

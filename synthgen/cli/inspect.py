@@ -94,6 +94,8 @@ _EXTRAS = {
     "pynetdicom": ": pip install 'synthgen-health[pacs]' adds push to and pull from DICOM archives",
     "rapidocr": ": pip install 'synthgen-health[ocr]' adds a detector of faint text in pixels",
     "opacus": ": pip install 'synthgen-health[dp]' adds training with differential privacy",
+    "cryptography": ": pip install 'synthgen-health[sign]' adds signed releases",
+    "mlcroissant": ": pip install 'synthgen-health[cards]' validates and loads the croissant.json of a release",
     "codecarbon": ": pip install 'synthgen-health[energy]' adds the energy of a training to cost.json",
 }
 
