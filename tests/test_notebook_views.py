@@ -1,4 +1,4 @@
-"""What do values show in a notebook? Parsed as HTML and SVG: nothing foreign gets out of its place, and no row is shown."""
+"""What do values show in a notebook? Parsed as HTML and SVG: foreign text stays in its place, and no row is shown."""
 
 import dataclasses
 import re
@@ -71,7 +71,7 @@ SHOWN = {
     "finding": hostile_finding,
     "not run": lambda: Finding("x", HOSTILE[0], "NOT_RUN", HOSTILE[1], True),
     "table": hostile_table,
-    "images": lambda: ImageData.of_arrays(np.zeros((20, 4, 4), "uint8"), dict.fromkeys(HOSTILE, list(range(20)))),
+    "images": lambda: ImageData.of_arrays(np.zeros((20, 4, 4), "uint8"), {key: list(range(20)) for key in HOSTILE}),
 }
 
 
@@ -142,7 +142,7 @@ def test_data_show_schema_and_counts_but_no_row_and_no_few():
 
 def test_many_columns_are_folded():
     names = [f"c{i}" for i in range(500)]
-    wide = TableData(pd.DataFrame(dict.fromkeys(names, [1.0])), TableSchema(tuple(Column(n, "real") for n in names)))
+    wide = TableData(pd.DataFrame({key: [1.0] for key in names}), TableSchema(tuple(Column(n, "real") for n in names)))
     assert "<details><summary>500 columns</summary>" in wide._repr_html_()
 
 
