@@ -48,7 +48,7 @@ NOT_ASSESSED_OF_IMAGES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """One audit: what was looked at, what was found, what was decided. It holds no row of any table."""
 
@@ -74,6 +74,12 @@ class Audit:
             if finding.check == check:
                 return finding
         raise UsageError(f"this audit has no finding for {check!r}")
+
+    def __repr__(self) -> str:
+        found = len(self.findings)
+        return (
+            f"Audit({self.decision.outcome} by policy {self.policy['name']!r}, {found} findings: .frame(), .plot(NAME))"
+        )
 
     def _repr_html_(self) -> str:
         from synthgen.report.notebook import audit_html
