@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from synthgen.markup import badge, foreign, items, table
+
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN", "NOT_JUDGED"]
 Outcome = Literal["RELEASE", "REFUSE", "REVIEW"]
 
+SMALLEST_CELL = 10  # figures of fewer records are not shown to people
 EXIT_CODES: Mapping[Outcome, int] = {"RELEASE": 0, "REFUSE": 3, "REVIEW": 4}
 
 
@@ -104,7 +106,7 @@ class Finding:
         return self.check.split(".")[0]
 
     def _repr_html_(self) -> str:
-        return findings_html((self,))
+        return f"<p>{badge(self.verdict)} {foreign(self.question)}</p>" + table((), _facts(self))
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,7 @@ class Decision:
         return EXIT_CODES[self.outcome]
 
     def _repr_html_(self) -> str:
-        reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in self.reasons)
-        return f"<p><strong>{self.outcome}</strong></p><ul>{reasons}</ul>"
+        return f"<p>{badge(self.outcome)}</p>" + items(map(foreign, self.reasons))
 
 
 def to_json(value: Any) -> Any:
@@ -169,15 +170,31 @@ def _estimate_from_json(data: Mapping[str, Any]) -> Estimate:
     return Estimate(**{**data, **numbers})
 
 
-def findings_html(findings: tuple[Finding, ...]) -> str:
-    """A small HTML table of findings, for notebooks: question, estimate, threshold, verdict."""
-    head = "<tr><th>question</th><th>estimate</th><th>threshold</th><th>verdict</th></tr>"
-    rows = []
-    for finding in findings:
-        estimate = str(finding.measurement.statistic) if finding.measurement else ""
-        cells = (finding.question, estimate, finding.threshold, finding.verdict)
-        rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-    return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+def _facts(finding: Finding) -> list[tuple[str, str]]:
+    """What a finding rests on, as rows of HTML; empty ones are left out."""
+    measured = finding.measurement
+    facts = {"check": finding.check, "because": finding.because, "the policy asks": finding.threshold}
+    if not finding.required:
+        facts["required"] = "no: this check cannot refuse"
+    if measured:
+        facts |= {"answer": measured.answer, measured.label: _described(measured.statistic)}
+        facts |= {"the same for the real holdout": _described(measured.control)}
+        facts |= {"smallest leak it would have seen": _described(measured.power)}
+        if measured.p_value is not None:
+            facts["p-value of its test, unadjusted"] = f"{measured.p_value:.2g}"
+        facts |= {"notes": " ".join(measured.notes), "source": measured.source}
+    return [(foreign(name), foreign(text)) for name, text in facts.items() if text]
+
+
+def _described(estimate: Estimate | None) -> str:
+    """An estimate with its n and the method of its interval."""
+    if estimate is None:
+        return ""
+    if math.isnan(estimate.value) or (estimate.n < SMALLEST_CELL and estimate.confidence < 1):
+        return f"not shown: fewer than {SMALLEST_CELL} records, or none"
+    if estimate.confidence == 1.0 and estimate.low == estimate.high:
+        return f"{estimate.value:,.4g}, n = {estimate.n:,}"
+    return f"{estimate}, n = {estimate.n:,}, {estimate.confidence:.0%} interval by {estimate.method}"
 
 
 def _number(value: float) -> str:

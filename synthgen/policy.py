@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from synthgen import registry
 from synthgen.errors import ConfigError, suggest
 from synthgen.findings import Decision, Estimate, Finding, Measurement, Outcome
 from synthgen.ledger import spent
@@ -139,14 +140,17 @@ def load_policy(name: str | Path) -> Policy:
     'REFUSE'
 
     Raises:
-        ConfigError: neither; the message suggests the nearest shipped name.
+        ConfigError: neither, or one that names a check which is not installed; the message suggests the nearest name.
+        EnvironmentProblem: a check of a plug-in that is broken.
     """
     if str(name) in shipped_policies():
         return Policy.from_text(policy_text(str(name)), source=repr(str(name)))
     path = Path(name)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         raise ConfigError(f"no policy {path.name!r} and no such file: {suggest(str(name), shipped_policies())}")
-    return Policy.from_text(path.read_text(encoding="utf-8"), source=repr(path.name))
+    policy = Policy.from_text(path.read_text(encoding="utf-8"), source=repr(path.name))
+    registry.require("checks", (*policy.checks, *policy.images), where=f"the policy {path.name!r}")
+    return policy
 
 
 def judge(measurement: Measurement, policy: Policy, *, question: str, adjusted_p: float | None = None) -> Finding:

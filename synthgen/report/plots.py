@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure as Canvas
-
-from synthgen.errors import UsageError, suggest
+from synthgen.errors import UsageError
 from synthgen.report.content import Figure, paired
 from synthgen.report.dots import MOST_ROWS, Dots, dot_plot
 from synthgen.report.effort import time_plot, training_plot
 from synthgen.report.lines import Look, line_plot, roc_plot
 from synthgen.report.overlays import overlays, pair_map
 from synthgen.report.picture import Picture, identifier
+from synthgen.report.plot import Plot
 from synthgen.report.public import public, shown
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def pictures(audit: Audit) -> tuple[Picture, ...]:
     return tuple(_named(audit).values())
 
 
-def plot(audit: Audit, name: str, *, column: str | None = None) -> Canvas:
-    """One of the report's pictures as a matplotlib figure: the same figures, rounded in the same way.
+def plot(audit: Audit, name: str, *, column: str | None = None) -> Plot:
+    """One of the report's pictures by itself: the same figures, rounded in the same way.
 
     Args:
         audit: with the checks that were run.
@@ -93,16 +93,20 @@ def plot(audit: Audit, name: str, *, column: str | None = None) -> Canvas:
         column: of "fidelity.columns", the column whose values are shown, synthetic over real.
 
     Raises:
-        UsageError: no picture has that name.
+        UsageError: no picture has that name; the message lists those that this audit has.
     """
     audit = public(audit)
     known = _named(audit)
     if column is not None:
         name, known = column, overlays(audit)
-    found = [key for key in known if name in (key, key.partition(".")[2])]
-    if len(found) != 1:
-        raise UsageError(f"no picture {name!r}: {suggest(name, known) if known else 'this audit has none'}")
-    return known[found[0]].figure
+    found = [key for key in known if name == key] or [key for key in known if name == key.partition(".")[2]]
+    if not found:
+        near = get_close_matches(name, [*known, *(key.partition(".")[2] for key in known)], n=1)
+        hint = f" did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"no picture {name!r}:{hint} this audit has {', '.join(known) or 'none'}")
+    if len(found) > 1:
+        raise UsageError(f"{name!r} is the end of several names: {', '.join(found)}")
+    return Plot(found[0], known[found[0]])
 
 
 def _named(audit: Audit) -> dict[str, Picture]:

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from synthgen.findings import Cell, Estimate, Finding, Measurement, PairMap
+from synthgen.findings import SMALLEST_CELL, Cell, Estimate, Finding, Measurement, PairMap
 
 if TYPE_CHECKING:
     from synthgen.auditing import Audit
 
-SMALLEST_CELL = 10
 CURVE_POINTS = 101
 _REORDERING = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x2068))}  # marks that turn text around
 ISOLATES = "\u2068\u2069"  # what keeps foreign words from turning the text around them
