@@ -246,7 +246,7 @@ def _power(power: Estimate | None, maximum: float) -> tuple[str, str]:
     if power.high > maximum:
         return (
             "INCONCLUSIVE",
-            f"only a leak of {power.high:.3g} or more would have been seen; the policy asks {maximum:g}",
+            f"only a leak of {power.high:.4g} or more would have been seen; the policy asks {maximum:g}",
         )
     return "PASS", f"a leak of {power.high:.2g} would have been seen"
 
