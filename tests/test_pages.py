@@ -32,8 +32,12 @@ _NUMBER = re.compile(r"[-+]?(\d[\d,]*)?\.?\d+(e[-+]?\d+)?")
 TOY = {
     "tutorial_researcher.md": {"max_seconds: 60": "max_steps: 30", "rows: 4500": "rows: 2500"},
     "tutorial_data_steward.md": {"sample(4_000": "sample(1_500"},
-    "tutorial_data_team.md": {"-n 600": "-n 150", "max_seconds=300": "max_steps=10"},
-    "migrating.md": {"max_seconds=120": "max_steps=10", "max_seconds=600": "max_steps=5"},
+    "tutorial_data_team.md": {"-n 600": "-n 110", "max_seconds=300": "max_steps=2", "steps=200": "steps=5"},
+    "migrating.md": {
+        "max_seconds=120": "max_steps=10",
+        "max_seconds=600, size=32": "max_steps=2, size=16",
+        'policy="internal", seed=7': 'policy="internal", seed=7, only=("fidelity.columns", "structure.schema").__contains__',
+    },
 }
 
 
