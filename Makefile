@@ -20,6 +20,7 @@ lint: .venv/installed
 
 docs: .venv/installed
 	$(BIN)/python docs/make_cli_reference.py
+	$(BIN)/python docs/make_api_reference.py
 
 notebooks: .venv/installed
 	$(BIN)/python docs/make_notebooks.py

@@ -240,7 +240,7 @@ def _test(measurement: Measurement, adjusted_p: float | None, minimum: float) ->
     if p_value is None:
         return "INCONCLUSIVE", "its test gave no p-value"
     if not p_value >= minimum:  # NaN fails too
-        return "FAIL", f"the test for a leak has p = {p_value:.2g} < {minimum:g}"
+        return "FAIL", f"the test for a leak has p = {_told_apart(p_value, minimum)} < {minimum:g}"
     return "PASS", f"the test for a leak has p = {p_value:.2g}"
 
 
@@ -248,11 +248,19 @@ def _power(power: Estimate | None, maximum: float) -> tuple[str, str]:
     if power is None:
         return "INCONCLUSIVE", "the check does not say which leak it would have seen"
     if power.high > maximum:
-        return (
-            "INCONCLUSIVE",
-            f"only a leak of {power.high:.3g} or more would have been seen; the policy asks {maximum:g}",
-        )
+        smallest = _told_apart(power.high, maximum)
+        return "INCONCLUSIVE", f"only a leak of {smallest} or more would have been seen; the policy asks {maximum:g}"
     return "PASS", f"a leak of {power.high:.2g} would have been seen"
+
+
+def _told_apart(value: float, limit: float) -> str:
+    """A number with two digits, or as many as it takes to read differently from its limit.
+
+    >>> _told_apart(0.0312, 0.02), _told_apart(0.020040, 0.02)
+    ('0.031', '0.02004')
+    """
+    texts = (f"{value:.{digits}g}" for digits in range(2, 17))
+    return next((text for text in texts if float(text) != limit), f"{value:g}")
 
 
 def _worst(verdicts: Sequence[tuple[str, str]]) -> tuple[str, str]:

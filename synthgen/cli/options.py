@@ -127,8 +127,9 @@ def emit(data: Mapping[str, Any]) -> None:
 
 
 def fail(message: str) -> None:
-    """An error, on stderr."""
-    click.echo(click.style("Error: ", fg="red", bold=True, reset=True) + message, err=True)
+    """An error, on stderr; without colour where NO_COLOR asks for that (rich heeds it by itself)."""
+    plain = False if os.environ.get("NO_COLOR") else None
+    click.echo(click.style("Error: ", fg="red", bold=True, reset=True) + message, err=True, color=plain)
 
 
 def show_audit(audit: Audit, *, decision: bool = True) -> None:
