@@ -88,7 +88,7 @@ class Measurement:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # the whole one would tell, in a saved notebook, what the HTML leaves out
 class Finding:
     """A measurement judged by a policy."""
 
@@ -104,6 +104,9 @@ class Finding:
     def family(self) -> str:
         """The part of the check's name before the dot: `copies`, `membership`, `fidelity` ..."""
         return self.check.split(".")[0]
+
+    def __repr__(self) -> str:
+        return f"Finding({self.check!r}: {self.verdict}, {self.because})"
 
     def _repr_html_(self) -> str:
         return f"<p>{badge(self.verdict)} {foreign(self.question)}</p>" + table((), _facts(self))

@@ -67,6 +67,6 @@ def test_unknown_pictures_are_refused_with_those_there_are():
     there = r"this audit has .*membership, .*fidelity\.columns, fidelity\.pairs"
     with pytest.raises(UsageError, match=rf"no picture 'colums': did you mean 'columns'\? {there}"):
         example_audit().plot("colums")
-    empty = dataclasses.replace(example_audit(), findings=())
+    empty = dataclasses.replace(example_audit(), findings=(), generator=None)
     with pytest.raises(UsageError, match="no picture 'columns': this audit has none"):
         empty.plot("columns")
