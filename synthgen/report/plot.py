@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 KINDS = (".svg", ".png", ".pdf")
 _LINE = 19  # SVG units of a line of the title
+_SMALL = 300  # a narrower picture is of one column, a panel among many in the report: it is shown twice as large
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,7 +50,8 @@ class Plot:
             f'<text class="f-ink" x="12" y="{_LINE * (i + 1)}" font-size="14" font-weight="600">{escape(line)}</text>'
             for i, line in enumerate(lines)
         )
-        size = f'width="{width}" height="{height + above}" viewBox="0 0 {width} {height + above}"'
+        scale = 2 if width < _SMALL else 1
+        size = f'width="{scale * width}" height="{scale * (height + above)}" viewBox="0 0 {width} {height + above}"'
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="synthgen" {size}><style>{_STYLE}</style>'
             f'<rect class="f-paper" width="100%" height="100%" rx="4"/>{spans}'

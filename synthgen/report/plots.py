@@ -98,7 +98,11 @@ def plot(audit: Audit, name: str, *, column: str | None = None) -> Plot:
     audit = public(audit)
     known = _named(audit)
     if column is not None:
-        name, known = column, overlays(audit)
+        known = {
+            key: replace(panel, title=f"{panel.title}: filled synthetic, line real holdout")
+            for key, panel in overlays(audit).items()
+        }
+        name = column
     found = [key for key in known if name == key] or [key for key in known if name == key.partition(".")[2]]
     if not found:
         near = get_close_matches(name, [*known, *(key.partition(".")[2] for key in known)], n=1)
