@@ -98,7 +98,7 @@ class Audit:
         >>> train, holdout = datasets.load("gbsg2").split_by_patient(seed=1)
         >>> found = audit(train=train, holdout=holdout, synthetic=train, seed=2, only=lambda name: name == "contract")
         >>> found.frame()[["check", "estimate", "n", "threshold", "required"]].to_dict("records")
-        [{'check': 'contract', 'estimate': 0.0, 'n': 1166, 'threshold': '<= 0', 'required': True}]
+        [{'check': 'contract', 'estimate': 0.0, 'n': 480, 'threshold': '<= 0', 'required': True}]
         """
         from synthgen.report.notebook import findings_frame
 

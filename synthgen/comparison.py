@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from synthgen.auditing import Audit
 from synthgen.errors import DataError, UsageError
 from synthgen.findings import Finding, to_json
+from synthgen.markup import foreign, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,13 +106,8 @@ class Comparison:
     def _repr_html_(self) -> str:
         lines = [("decision", [audit.decision.outcome for audit in self.audits.values()]), *self.facts]
         lines += [(row.question, [in_words(finding) for finding in row.findings.values()]) for row in self.rows]
-        head = "".join(f"<th>{html.escape(label)}</th>" for label in ("", *self.audits))
-        body = "".join(
-            f"<tr><th>{html.escape(name)}</th>{''.join(f'<td>{html.escape(text)}</td>' for text in texts)}</tr>"
-            for name, texts in lines
-        )
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
+        rows = [tuple(map(foreign, (name, *texts))) for name, texts in lines]
+        return table(("", *self.audits), rows) + "".join(f"<p>{foreign(note)}</p>" for note in self.notes)
 
 
 def compare(audits: Sequence[Audit | str | Path] | Mapping[str, Audit | str | Path]) -> Comparison:

@@ -144,12 +144,14 @@ def load_policy(name: str | Path) -> Policy:
         EnvironmentProblem: a check of a plug-in that is broken.
     """
     if str(name) in shipped_policies():
-        return Policy.from_text(policy_text(str(name)), source=repr(str(name)))
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        raise ConfigError(f"no policy {path.name!r} and no such file: {suggest(str(name), shipped_policies())}")
-    policy = Policy.from_text(path.read_text(encoding="utf-8"), source=repr(path.name))
-    registry.require("checks", (*policy.checks, *policy.images), where=f"the policy {path.name!r}")
+        source, text = repr(str(name)), policy_text(str(name))
+    else:
+        path = Path(name)
+        if path.suffix not in (".yaml", ".yml") or not path.is_file():
+            raise ConfigError(f"no policy {path.name!r} and no such file: {suggest(str(name), shipped_policies())}")
+        source, text = repr(path.name), path.read_text(encoding="utf-8")
+    policy = Policy.from_text(text, source=source)
+    registry.require("checks", (*policy.checks, *policy.images), where=f"the policy {source}")
     return policy
 
 
