@@ -28,7 +28,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "TableSchema", "Column",
     ),
     "Generators": ("TableDiffusion", "TableGan", "Copula", "Independent"),
-    "Audit": ("audit", "Audit", "load_policy", "Policy"),
+    "Audit": ("audit", "Audit", "compare", "Comparison", "load_policy", "Policy"),
     "Release": ("release", "verify"),
     "Long jobs and randomness": ("Run", "Seed"),
     "Errors": ("SynthgenError", "DataError", "ReleaseRefused"),
@@ -132,6 +132,8 @@ def _type(annotation: Any) -> str:
 
 
 def _default(field: Any) -> str:
+    if inspect.isfunction(field.default):
+        return ""  # that of its remark: a function's name would say nothing, and its repr is an address
     if field.default is not dataclasses.MISSING:
         return _cell(f"`{field.default!r}`") if not isinstance(field.default, tuple) or len(field.default) < 3 else "…"
     return "" if field.default_factory is dataclasses.MISSING else "empty"

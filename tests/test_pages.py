@@ -4,11 +4,12 @@ Blocks run in order, in one folder for each page. What they may hold:
 
 - `sh`: lines of `synthgen ...`, which may end in `> FILE`; `# exits with N` says that the exit code is N, not 0;
 - `python`: code, in one namespace for each page; a last line that is an expression is shown, as in a notebook;
-- `yaml` that begins with `# FILE`: the file is written; with `# in FILE`: its lines take the place of those with their key;
-- `text` after one of these: each line was printed by it, whatever the numbers; a line of dots stands for any lines.
+- `yaml` that begins with `# FILE`: the file is written; with `# in FILE`: its lines replace those with their key;
+- `text` after one of these: each line was printed by it, whatever the numbers and the hash of a policy; a line of dots
+  stands for any lines.
 
-A second word after the language says that a block is not ours to run: `theirs` is code of another tool, `elsewhere` is set up
-by hand. Toy sizes are replacements in the text of the page: each must be there.
+A second word after the language says that a block is not ours to run: `theirs` is code of another tool, `elsewhere` is
+set up by hand. Toy sizes are replacements in the text of the page: each must be there.
 """
 
 import ast
@@ -29,14 +30,15 @@ from synthgen.validators.image_utility import ImageClassifier
 
 _BLOCK = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.S | re.M)
 _NUMBER = re.compile(r"[-+]?(\d[\d,]*)?\.?\d+(e[-+]?\d+)?")
+FEW = '("fidelity.columns", "structure.schema").__contains__'
 TOY = {
-    "tutorial_researcher.md": {"max_seconds: 60": "max_steps: 30", "rows: 4500": "rows: 2500"},
+    "tutorial_researcher.md": {"max_seconds: 60": "max_steps: 30", "rows: 4500": "rows: 1800"},
     "tutorial_data_steward.md": {"sample(4_000": "sample(1_500"},
     "tutorial_data_team.md": {"-n 600": "-n 110", "max_seconds=300": "max_steps=2", "steps=200": "steps=5"},
     "migrating.md": {
         "max_seconds=120": "max_steps=10",
         "max_seconds=600, size=32": "max_steps=2, size=16",
-        'policy="internal", seed=7': 'policy="internal", seed=7, only=("fidelity.columns", "structure.schema").__contains__',
+        'policy="internal", seed=7': f'policy="internal", seed=7, only={FEW}',
     },
 }
 
@@ -105,7 +107,7 @@ def executed(body, names):
         exec(compile(tree, "page", "exec"), names)
         value = eval(compile(ast.Expression(last.value), "page", "eval"), names) if last else None
         if value is not None:
-            print(value)
+            printed.write(f"{value}\n")
     return printed.getvalue()
 
 
@@ -129,7 +131,7 @@ def shown(body, printed):
     """Each line was printed, whatever its numbers and the width of columns."""
 
     def plain(line):
-        return re.sub(r"\s+", " ", _NUMBER.sub("#", line)).strip()
+        return re.sub(r"\s+", " ", _NUMBER.sub("#", re.sub(r"\([0-9a-f]{12}\)", "(#)", line))).strip()
 
     lines = {plain(line) for line in printed.splitlines()}
     for line in body.splitlines():
