@@ -49,7 +49,7 @@ class Link:
         *,
         condition_on: tuple[str, ...] | None = None,
         finding: str | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[Any, str] | None = None,
     ) -> Link:
         """What is meant where something is not said: columns that are called as in a header, and the target.
 
@@ -170,13 +170,12 @@ class Cohort:
     def joined(self) -> ImageData:
         """The images, each beside what its record says in the columns of the link, under the names that images use.
 
-        The patient of an image is the number of the record, from 1.
+        The patient of an image is called as the images call it.
         """
         own, schema = self.images.records, self.patients.schema
         said = {*HEADERS, *(self.link.name(column) for column in self.link.columns)}
-        columns = [column for column in own.schema.columns if column.name not in said and column.name != "patient"]
-        table: dict[str, Any] = {"patient": [str(row + 1) for row in self.rows]}
-        table |= {column.name: own.table[column.name].to_numpy() for column in columns}
+        columns = [column for column in own.schema.columns if column.name not in said]
+        table: dict[str, Any] = {column.name: own.table[column.name].to_numpy() for column in columns}
         beside = []
         for column in self.link.columns:
             name, values = self.link.name(column), self.patients.table[column]
@@ -186,7 +185,7 @@ class Cohort:
         import pandas as pd
 
         frame = pd.DataFrame(table, index=range(len(self.rows)))
-        records = described(frame, TableSchema((DESCRIPTION[0], *columns, *beside)))
+        records = described(frame, TableSchema((*columns, *beside)))
         return replace(self.images, records=records)
 
 

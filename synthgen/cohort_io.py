@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from collections.abc import Collection
 from dataclasses import replace
@@ -10,10 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from synthgen.cohort import Cohort, Link, at_rows, keys_of
+from synthgen.dicom.directory import directory_entry, write_directory
 from synthgen.dicom.header import Reason
+from synthgen.dicom.pixels import DicomPixels
 from synthgen.dicom.write import MANIFEST, Beside, write_dicom
+from synthgen.errors import UsageError
 from synthgen.folders import appearing
 from synthgen.image_io import Unit, read_images
 from synthgen.images import identifier_text
@@ -88,7 +95,7 @@ def of_images(
 
 
 def write_cohort(cohort: Cohort, folder: str | Path, *, seed: int | Seed, generator: str, modality: str | None) -> Path:
-    """Write a synthetic cohort: its table, DICOM objects whose headers say what the records say, and a manifest.
+    """Write a synthetic cohort: its table, and DICOM objects whose headers say what the records say.
 
     Args:
         cohort: its identifiers were minted; they become the PatientID.
@@ -109,7 +116,6 @@ def write_cohort(cohort: Cohort, folder: str | Path, *, seed: int | Seed, genera
             write_dicom(
                 _dated(cohort), staging / IMAGES, seed=seed, generator=generator, modality=modality, beside=beside
             )
-        (staging / MANIFEST).write_text(manifest_text(cohort, staging / IMAGES, generator), encoding="utf-8")
     return folder
 
 
@@ -121,24 +127,69 @@ def read_written(folder: Path, schema: TableSchema, link: Link, *, unit: Unit = 
     return of_images(patients, folder / IMAGES, link=link, unit=unit, accept=ACCEPTABLE)
 
 
-def manifest_text(cohort: Cohort, folder: Path, generator: str) -> str:
-    """Which series are of which record: rows count from 1, as they stand in the table."""
-    objects = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["objects"] if folder.exists() else []
+def copy_cohort(cohort: Cohort, folder: Path) -> None:
+    """Write a synthetic cohort for strangers: its table, its objects as they are with a DICOMDIR, and a manifest.
+
+    Nothing else of the folder that the objects lie in is copied.
+
+    Raises:
+        UsageError: the images lie in no DICOM objects.
+    """
+    pixels = cohort.images.pixels
+    if not isinstance(pixels, DicomPixels):
+        raise UsageError("a cohort is released as DICOM: write it with write_cohort, and audit what was written")
+    for name in ("patients.csv", TABLE):
+        write(cohort.patients, folder / name)
     series: dict[str, dict[str, Any]] = {}
-    for one in objects:
-        entry = series.setdefault(
-            one["series_instance_uid"],
-            {
-                "record": int(cohort.rows[one["image"]]) + 1,
-                "patient_id": one["patient_id"],
-                "study_instance_uid": one["study_instance_uid"],
-                "series_instance_uid": one["series_instance_uid"],
-                "files": [],
-            },
-        )
-        entry["files"].append(f"{folder.name}/{one['file']}")
-    facts = {"synthetic": True, "generator": generator, "records": len(cohort.patients), "series": [*series.values()]}
-    return json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    heads, total, placed = [], hashlib.sha256(), set()
+    numbers: dict[tuple[str, ...], int] = {}
+    for number, row in zip(cohort.images.numbers.tolist(), cohort.rows.tolist(), strict=True):
+        for file in dict.fromkeys(file for file, _ in pixels.slices[number]):
+            if file in placed:  # another frame of it
+                continue
+            placed.add(file)
+            with pixels.entries[file].open() as stream:
+                content = stream.read()
+            head = dcmread(io.BytesIO(content), stop_before_pixels=True)
+            place = _name(row, head, numbers)
+            path = folder / IMAGES / Path(*place)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            total.update(content)
+            heads.append(directory_entry(head, place))
+            _noted(series, head, row, "/".join((IMAGES, *place)))
+    uid = f"2.25.{int.from_bytes(total.digest()[:16], 'big')}"
+    write_directory(heads, folder / IMAGES / "DICOMDIR", uid=uid)
+    facts = {"synthetic": True, "records": len(cohort.patients), "series": [*series.values()]}
+    (folder / MANIFEST).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _name(row: int, head: Dataset, numbers: dict[tuple[str, ...], int]) -> tuple[str, ...]:
+    """Where an object lies: by its record, study and series, numbered from 1, in names that a DICOMDIR may hold."""
+    study, one = str(head.StudyInstanceUID), str(head.SeriesInstanceUID)
+    levels = [("S", (str(row), study)), ("E", (str(row), study, one)), ("I", (str(row), study, one, "object"))]
+    found = [f"P{row + 1:07d}"]
+    for letter, key in levels:
+        above = ("of", *key[:-1])
+        if letter == "I" or key not in numbers:
+            numbers[above] = numbers.get(above, 0) + 1
+            numbers[key] = numbers[above]
+        found.append(f"{letter}{numbers[key]:07d}")
+    return ("DICOM", *found)
+
+
+def _noted(series: dict[str, dict[str, Any]], head: Dataset, row: int, path: str) -> None:
+    entry = series.setdefault(
+        str(head.SeriesInstanceUID),
+        {
+            "record": row + 1,
+            "patient_id": str(head.PatientID),
+            "study_instance_uid": str(head.StudyInstanceUID),
+            "series_instance_uid": str(head.SeriesInstanceUID),
+            "files": [],
+        },
+    )
+    entry["files"].append(path)
 
 
 def _beside(cohort: Cohort) -> Beside:

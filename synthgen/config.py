@@ -25,7 +25,7 @@ class DataSection(_Section):
     )
     images: Annotated[
         str | None,
-        Field(description="in place of a table: folder, zip or tar of DICOM or pictures, or an .npz"),
+        Field(description="folder, zip or tar of DICOM or pictures, or an .npz; beside a table: a cohort"),
     ] = None
     labels: Annotated[str | None, Field(description="of images; by default labels.csv of their folder")] = None
     unit: Annotated[Literal["slice", "volume"], Field(description="of DICOM: frames, or series")] = "slice"
@@ -38,12 +38,12 @@ class DataSection(_Section):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if (self.table is None) == (self.images is None):
-            raise ValueError("data has either a table or images")
+        if self.table is None and self.images is None:
+            raise ValueError("data has a table, or images, or both where the images are of the table's patients")
         given = [name for name in ("table_schema", "patient", "encoding") if getattr(self, name) is not None]
-        if self.images and given:
+        if not self.table and given:
             raise ValueError("schema, patient and encoding are for tables; images have labels")
-        if self.table and self.labels:
+        if not self.images and self.labels:
             raise ValueError("labels are for images")
         return self
 
@@ -63,6 +63,23 @@ class GeneratorSection(_Section):
     settings: Annotated[dict[str, Any], Field(description="see: synthgen describe NAME")] = {}
 
 
+class ImagesSection(_Section):
+    """How the images of a cohort follow from its records."""
+
+    condition_on: Annotated[
+        list[str] | None,
+        Field(description="columns of the table that images go by; by default the finding, sex and age_years"),
+    ] = None
+    finding: Annotated[
+        str | None, Field(description="column that the images show, for headers and checks; by default the target")
+    ] = None
+    headers: Annotated[
+        dict[Literal["sex", "age_years", "study_date"], str],
+        Field(description="columns of the table that headers say, where they are called otherwise"),
+    ] = {}
+    generator: GeneratorSection = GeneratorSection()
+
+
 class SampleSection(_Section):
     """What is sampled."""
 
@@ -78,6 +95,9 @@ class Study(_Section):
     data: DataSection
     split: SplitSection = SplitSection()
     generator: GeneratorSection = GeneratorSection()
+    images: Annotated[ImagesSection, Field(description="of a cohort, whose data are a table and images")] = (
+        ImagesSection()
+    )
     sample: SampleSection = SampleSection()
     policy: Annotated[str, Field(description="a shipped policy or a file (see: synthgen list policies)")] = (
         "research-share"
@@ -88,12 +108,26 @@ class Study(_Section):
     @property
     def generator_name(self) -> str:
         """The generator that is named, or that of the modality."""
-        return self.generator.name or ("image-diffusion" if self.data.images else "diffusion")
+        return self.generator.name or ("diffusion" if self.data.table else "image-diffusion")
+
+    @property
+    def image_generator_name(self) -> str:
+        """Of a cohort: what makes its images."""
+        return self.images.generator.name or "image-diffusion"
+
+    @property
+    def is_cohort(self) -> bool:
+        """Whether it is about a table and the images of its patients."""
+        return self.data.table is not None and self.data.images is not None
 
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default filled in; of files only the name, never where they lie."""
         data = self.model_dump(by_alias=True)
         data["generator"]["name"] = self.generator_name
+        if self.is_cohort:
+            data["images"]["generator"]["name"] = self.image_generator_name
+        else:
+            del data["images"]
         for key in ("table", "schema", "images", "labels"):
             if data["data"][key]:
                 data["data"][key] = Path(data["data"][key]).name
@@ -168,7 +202,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 def study_template(kind: str = "table") -> str:
     """A commented study.yaml for a person to fill in."""
-    templates = {"table": _TABLE + _REST, "images": _IMAGES + _REST}
+    templates = {"table": _TABLE + _REST, "images": _IMAGES + _REST, "cohort": _COHORT + _REST}
     if kind not in templates:
         raise UsageError(f"no template {kind!r}: {suggest(kind, templates)}")
     return templates[kind]
@@ -262,6 +296,37 @@ sample:
   # rows: 5000               # images; by default as many as train has. More images show smaller leaks
   # as: png                  # in place of DICOM
   # modality: DX             # of DICOM; by default that of train, or Secondary Capture
+
+"""
+_COHORT = """\
+# A study of patients and their images: read, link, split, fit, sample, audit, decide, release.
+# Run it with:  synthgen run study.yaml -o RUN      (--dry-run shows the job first)
+
+data:
+  table: patients.csv        # one row for each patient; relative to this file
+  images: scans              # their images: DICOM, or pictures whose labels.csv has a column patient
+  patient: patient_id        # column of the table: the PatientID of the images
+  # target: died             # a column that a model would predict
+
+images:
+  finding: finding           # the column that the images show; it goes into their headers
+  # condition_on: [finding, sex, age_years]   # what an image is drawn for; this is the default
+  # headers: {sex: gender, age_years: age, study_date: admitted}   # columns that are called otherwise
+  generator:
+    name: image-diffusion
+    settings:
+      max_seconds: 600       # synthgen describe image-diffusion
+
+split:
+  holdout: 0.3               # share of patients that no generator sees; the audit needs it
+
+generator:                   # of the records
+  name: diffusion
+  settings:
+    max_seconds: 120
+
+sample:
+  # rows: 5000               # patients; by default as many as train has
 
 """
 _REST = """\

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from synthgen.cohort import Cohort
 from synthgen.data import TableData
 from synthgen.errors import DataError, ReleaseRefused, UsageError
 from synthgen.folders import appearing
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 CHECKSUMS = "CHECKSUMS.sha256"
 PAPERS = ("DATASHEET.md", "audit.json", "report.html", "report.md")
 FILES = (*PAPERS, "data.csv", "data.parquet", "schema.yaml")  # of a table; images lie in a folder of their own
+COHORT_FILES = (*PAPERS, "patients.csv", "patients.parquet", "schema.yaml", "manifest.json", "dicom/DICOMDIR")
 IMAGES = "images"
 
 _LINE = re.compile(r"([0-9a-f]{64})  ((?:[^/\\\n]+/)*[^/\\\n]+)")
@@ -31,14 +33,19 @@ _SCHEMA_HEAD = (
 
 
 def release(
-    audit: Audit, data: TableData | ImageData, folder: str | Path, *, force: bool = False, licence: str | None = None
+    audit: Audit,
+    data: TableData | ImageData | Cohort,
+    folder: str | Path,
+    *,
+    force: bool = False,
+    licence: str | None = None,
 ) -> Path:
-    """Write the release folder of an audited synthetic table, or of images; it never exists half-written.
+    """Write the release folder of an audited synthetic table, of images, or of a cohort; it never exists half-written.
 
     Args:
         audit: its decision must be RELEASE.
-        data: the synthetic table, or the images, the very ones that were audited. Of DICOM objects the files are
-            copied; other images are written as pictures.
+        data: the synthetic table, images or cohort, the very ones that were audited. Of DICOM objects the files are
+            copied; other images are written as pictures, and are no release of a cohort.
         folder: must not exist, unless `force` is set and it is an earlier release.
         force: replace an earlier release.
         licence: under which the data may be used; None leaves it to the publisher, who fills in the datasheet.
@@ -59,13 +66,20 @@ def release(
     """
     folder = Path(folder)
     _require_released(audit)
-    audited = _audited(audit, data) if isinstance(data, TableData) else _audited_images(audit, data)
+    audited: TableData | ImageData | Cohort
+    if isinstance(data, TableData):
+        audited = _audited(audit, data)
+    else:
+        audited = _audited_cohort(audit, data) if isinstance(data, Cohort) else _audited_images(audit, data)
     if os.path.lexists(folder) and not (force and _replaceable(folder)):
         hint = "it is not a release, so it is not replaced" if force else "name another folder, or use force"
         raise UsageError(f"the folder {folder.name!r} exists; {hint}")
     with appearing(folder, "the release") as staging:
         if isinstance(audited, TableData):
             _fill_table(staging, audited)
+            _write_papers(staging, audit, audited.schema, licence)
+        elif isinstance(audited, Cohort):
+            _fill_cohort(staging, audited)
             _write_papers(staging, audit, audited.schema, licence)
         else:
             _fill_images(staging / IMAGES, audited)
@@ -89,8 +103,7 @@ def verify(folder: str | Path) -> None:
     folder = Path(folder)
     listed = _listed(folder)
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {CHECKSUMS}
-    expected = PAPERS if any(name.startswith(f"{IMAGES}/") for name in listed) else FILES
-    for name in sorted({*expected, *listed} - present):
+    for name in sorted({*_expected(listed), *listed} - present):
         raise DataError(f"the release lacks {name!r}")
     for name in sorted(present - listed.keys()):
         raise DataError(f"the release holds {name!r}, which {CHECKSUMS} does not list")
@@ -100,6 +113,12 @@ def verify(folder: str | Path) -> None:
     decision = Audit.load(folder / "audit.json").decision
     if decision.outcome != "RELEASE":
         raise ReleaseRefused(f"the decision in audit.json is {decision.outcome}, not RELEASE")
+
+
+def _expected(names: Iterable[str]) -> tuple[str, ...]:
+    """What a release of these files has beside its images."""
+    folders = {name.split("/")[0] for name in names if "/" in name}
+    return PAPERS if IMAGES in folders else COHORT_FILES if folders else FILES
 
 
 def _require_released(audit: Audit) -> None:
@@ -126,8 +145,28 @@ def _audited_images(audit: Audit, images: ImageData) -> ImageData:
     return images
 
 
+def _audited_cohort(audit: Audit, cohort: Cohort) -> Cohort:
+    """The cohort with its columns in the audit's order, once it is sure that it may go."""
+    from synthgen.auditing import OBJECTS
+    from synthgen.image_output import objects_fingerprint
+
+    cohort = replace(cohort, patients=_in_order(audit, cohort.patients))
+    same = cohort.fingerprint() == audit.fingerprints["synthetic"]
+    if not same or objects_fingerprint(cohort.images) != audit.fingerprints.get(OBJECTS):
+        raise ReleaseRefused("not the audited cohort: its fingerprint differs from the audit's; audit this cohort")
+    return cohort
+
+
 def _audited(audit: Audit, data: TableData) -> TableData:
     """The data in the audit's order of columns, once it is sure that they may go."""
+    data = _in_order(audit, data)
+    if data.fingerprint() != audit.fingerprints["synthetic"]:
+        raise ReleaseRefused("not the audited table: its fingerprint differs from the audit's; audit this table")
+    return data
+
+
+def _in_order(audit: Audit, data: TableData) -> TableData:
+    """The data in the audit's order of columns."""
     order = {str(column["name"]): place for place, column in enumerate(audit.columns)}
     unknown = [name for name in data.schema.names if name not in order]
     if unknown:
@@ -135,12 +174,9 @@ def _audited(audit: Audit, data: TableData) -> TableData:
             f"not the audited table: {len(unknown)} columns were not audited: {', '.join(unknown[:10])}"
         )
     columns = tuple(sorted(data.schema.columns, key=lambda column: order[column.name]))
-    data = replace(
+    return replace(
         data, table=data.table[[column.name for column in columns]], schema=replace(data.schema, columns=columns)
     )
-    if data.fingerprint() != audit.fingerprints["synthetic"]:
-        raise ReleaseRefused("not the audited table: its fingerprint differs from the audit's; audit this table")
-    return data
 
 
 def _replaceable(folder: Path) -> bool:
@@ -158,6 +194,15 @@ def _fill_table(staging: Path, data: TableData) -> None:
     for name in ("data.csv", "data.parquet"):
         write(data, staging / name)
     _write_text(staging / "schema.yaml", _SCHEMA_HEAD + schema_yaml(data.schema))
+
+
+def _fill_cohort(staging: Path, cohort: Cohort) -> None:
+    from synthgen.cohort_io import copy_cohort
+    from synthgen.schema import schema_yaml
+
+    copy_cohort(cohort, staging)
+    head = _SCHEMA_HEAD.replace("data.", "patients.")
+    _write_text(staging / "schema.yaml", head + schema_yaml(cohort.schema))
 
 
 def _fill_images(folder: Path, images: ImageData) -> None:
@@ -179,8 +224,8 @@ def _write_papers(staging: Path, audit: Audit, schema: TableSchema, licence: str
     report.write(audit, staging)
     _write_text(staging / "DATASHEET.md", datasheet(audit, schema, licence=licence))
     written = {path.relative_to(staging).as_posix(): _digest(path) for path in staging.rglob("*") if path.is_file()}
-    own = {name for name in written if not name.startswith(f"{IMAGES}/")}
-    assert own == set(PAPERS if audit.modality == "image" else FILES), "a release holds the files that verify asks for"
+    own = {name for name in written if not name.startswith((f"{IMAGES}/", "dicom/DICOM/"))}
+    assert own == set(_expected(written)), "a release holds the files that verify asks for"
     _write_text(staging / CHECKSUMS, _checksum_text(written))
 
 

@@ -14,21 +14,24 @@ import yaml
 
 from synthgen import registry
 from synthgen.auditing import Audit, audit, versions
+from synthgen.cohort import Cohort
 from synthgen.config import Study
 from synthgen.cost import COST, measured
 from synthgen.data import TableData
 from synthgen.errors import DataError, EnvironmentProblem, UsageError
 from synthgen.evidence import require_patients
+from synthgen.findings import Modality
 from synthgen.images import ImageData
 from synthgen.io import read, write
 from synthgen.metrics import METRICS, recorded
-from synthgen.policy import Modality, Policy, load_policy
+from synthgen.policy import Policy, load_policy
 from synthgen.protocols import Generator, Progress, Run
 from synthgen.releasing import release
 from synthgen.report import write as write_report
 from synthgen.rng import Seed
 
 log = logging.getLogger(__name__)
+Data = TableData | ImageData | Cohort
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,27 @@ class Plan:
     """What a study would do, without doing it."""
 
     study: Study
-    train: TableData | ImageData
-    holdout: TableData | ImageData
+    train: Data
+    holdout: Data
     parameters: int | None  # of the network; None where there is none
     memory_mb: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--dry-run`."""
-        unit = "images" if self.study.data.images else "rows"
+        unit = "rows" if self.study.data.table else "images"
+        both = (
+            {
+                "images": {"train": len(self.train.images), "holdout": len(self.holdout.images)},
+                "linked": dict(self.train.counts),
+            }
+            if isinstance(self.train, Cohort) and isinstance(self.holdout, Cohort)
+            else {}
+        )
         schema = records_of(self.train).schema
         return {
             "study": self.study.resolved(),
             unit: {"train": len(self.train), "holdout": len(self.holdout)},
+            **both,
             "patients": {"train": self.train.patient_count, "holdout": self.holdout.patient_count},
             "columns": {"all": len(schema.columns), "learned": len(schema.learned)},
             "not_learned": [c.name for c in schema.columns if not c.learned],
@@ -66,16 +78,20 @@ class Plan:
         }
 
 
-def records_of(data: TableData | ImageData) -> TableData:
-    """A table itself, or the records of images."""
-    return data if isinstance(data, TableData) else data.records
+def records_of(data: Data) -> TableData:
+    """A table itself, or the records of images, or those of a cohort's patients."""
+    return data if isinstance(data, TableData) else data.patients if isinstance(data, Cohort) else data.records
 
 
-def read_study_data(study: Study, *, run: Run | None = None) -> tuple[TableData | ImageData, TableData | ImageData]:
+def read_study_data(study: Study, *, run: Run | None = None) -> tuple[Data, Data]:
     """Read a study's table or images and split them: train, and the holdout that stays sealed until the audit."""
     data = study.data
-    cohort: TableData | ImageData
-    if data.images:
+    cohort: Data
+    if study.is_cohort:
+        from synthgen.cohort_study import read_cohort_of
+
+        cohort = read_cohort_of(study, run=run)
+    elif data.images:
         from synthgen.image_io import read_images
 
         cohort = read_images(data.images, labels=data.labels, target=data.target, unit=data.unit, run=run)
@@ -96,11 +112,11 @@ def plan_study(study: Study) -> Plan:
     The estimate adds what Python and torch take, the tables with their copies, and the network with gradients,
     moments and averages.
     """
-    generator = _generator(study)
+    generator = generator_of(study)
     load_policy(study.policy).about(_modality(study))
     train, holdout = read_study_data(study)
     count = getattr(generator, "parameter_count", None)
-    parameters = int(count(train, seed=study.seed)) if count else None
+    parameters = int(count(records_of(train) if study.is_cohort else train, seed=study.seed)) if count else None
     cells = (2 * len(train) + len(holdout)) * _cells(train)
     memory = 450 + cells * 8 * 12 / 1e6 + (parameters or 0) * 4 * 6 / 1e6
     return Plan(study, train, holdout, parameters, round(memory))
@@ -110,7 +126,7 @@ def run_study(
     study: Study,
     folder: Path,
     *,
-    data: tuple[TableData | ImageData, TableData | ImageData] | None = None,
+    data: tuple[Data, Data] | None = None,
     resume: bool = False,
     keep_best: bool = False,
     ledger: str | Path | None = None,
@@ -131,19 +147,24 @@ def run_study(
     Raises:
         UsageError: the folder holds a run and `resume` is not set, or holds another study's run.
     """
+    if study.is_cohort:
+        from synthgen.cohort_study import run_cohort
+
+        return run_cohort(study, folder, data=data, resume=resume, keep_best=keep_best, ledger=ledger, run=run)
     folder, run, seed = Path(folder), run or Run(), Seed(study.seed)
-    policy, generator = load_policy(study.policy), _generator(study)
+    policy, generator = load_policy(study.policy), generator_of(study)
     policy.about(_modality(study))
     train, holdout = data or read_study_data(study, run=run)
-    _open_folder(folder, study, policy, train, holdout, resume=resume)
+    open_folder(folder, study, policy, train, holdout, resume=resume)
     run = replace(run, folder=folder / "checkpoints", resume=resume, progress=recorded(folder / METRICS, run.progress))
 
     training = replace(run, stop=lambda: True, on_stop="keep") if keep_best else run
-    generator = _fitted(generator, train, folder / "model", seed=seed.child("fit"), run=training)
+    generator = fitted(generator, train, folder / "model", seed=seed.child("fit"), run=training)
     synthetic = _sampled(generator, study, len(train), seed=seed.child("sample"), run=run)
     if isinstance(synthetic, TableData):
         write(synthetic, folder / "synthetic.parquet")
     else:
+        assert isinstance(synthetic, ImageData), "a cohort has its own pipeline"
         synthetic = _written(synthetic, study, folder / "synthetic", seed=seed.child("dicom"), run=run)
     result = audit(
         train=train,
@@ -170,21 +191,28 @@ def generator_facts(generator: Generator, model: Path) -> dict[str, Any]:
     return {"name": generator.name, "licence": generator.licence, **facts}
 
 
-def _generator(study: Study) -> Generator:
+def generator_of(study: Study) -> Generator:
+    """The generator that a study names, with its settings; of a cohort that of its table.
+
+    Raises:
+        UsageError: no such generator or setting, or one that learns another kind of data.
+    """
     name = study.generator_name
     generator: Generator = registry.create("generators", name, study.generator.settings)
-    if registry.learns(generator) != _modality(study):
-        about = "images" if study.data.images else "a table"
+    if registry.learns(generator) != ("table" if study.data.table else "image"):
+        about = "a table" if study.data.table else "images"
         raise UsageError(f"{name} learns another kind of data, and this study is about {about}: see synthgen list")
     return generator
 
 
 def _modality(study: Study) -> Modality:
-    return "image" if study.data.images else "table"
+    return "cohort" if study.is_cohort else "image" if study.data.images else "table"
 
 
-def _cells(data: TableData | ImageData) -> int:
-    """Numbers that a row or an image has."""
+def _cells(data: Data) -> int:
+    """Numbers that a row or an image has, or both together."""
+    if isinstance(data, Cohort):
+        return _cells(data.patients) + _cells(data.images)
     return len(data.schema.columns) if isinstance(data, TableData) else int(data.read(0).size)
 
 
@@ -205,34 +233,35 @@ def _written(images: ImageData, study: Study, folder: Path, *, seed: Seed, run: 
     return read_images(folder, unit=study.data.unit, accept=ACCEPTABLE, run=run)
 
 
-def _fitted(generator: Generator, train: Any, model: Path, *, seed: Seed, run: Run) -> Generator:
+def fitted(generator: Generator, train: Any, model: Path, *, seed: Seed, run: Run) -> Generator:
+    """The generator fitted on train and saved, or as a resumed run finds it."""
     pickled = getattr(generator, "needs_trust", False)  # trained again rather than trusted
     if run.resume and (model / "manifest.json").exists() and not pickled:
         return type(generator).load(model)
     run.progress(Progress("fit", 0, 1))
     cost = model.with_name("checkpoints") / COST
     with measured(cost, threads=getattr(generator, "threads", None)):
-        fitted = generator.fit(train, seed=seed, run=run)
-    fitted.save(model)
+        made = generator.fit(train, seed=seed, run=run)
+    made.save(model)
     cost.replace(model / COST)
     run.progress(Progress("fit", 1, 1))
-    return fitted
+    return made
 
 
-def _sampled(generator: Generator, study: Study, train_rows: int, *, seed: Seed, run: Run) -> TableData | ImageData:
+def _sampled(generator: Generator, study: Study, train_rows: int, *, seed: Seed, run: Run) -> Data:
     rows = study.sample.rows or train_rows
     run.progress(Progress("sample", 0, rows))
-    synthetic: TableData | ImageData = generator.sample(rows, seed=seed, where=study.sample.where or None)
+    synthetic: Data = generator.sample(rows, seed=seed, where=study.sample.where or None)
     run.progress(Progress("sample", rows, rows))
     return synthetic
 
 
-def _open_folder(
+def open_folder(
     folder: Path,
     study: Study,
     policy: Policy,
-    train: TableData | ImageData,
-    holdout: TableData | ImageData,
+    train: Data,
+    holdout: Data,
     *,
     resume: bool,
 ) -> None:

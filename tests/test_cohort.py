@@ -18,7 +18,7 @@ from synthgen.cohort import (
     Link,
     linked,
 )
-from synthgen.cohort_io import read_cohort, read_written, write_cohort
+from synthgen.cohort_io import copy_cohort, read_cohort, read_written, write_cohort
 from synthgen.dicom.write import write_dicom
 from synthgen.errors import DataError, SchemaError, UsageError
 from synthgen.image_output import write_pictures
@@ -104,7 +104,7 @@ def test_images_have_beside_them_what_their_record_says():
     assert joined.table["sex"].tolist() == ["F", "M", None]
     assert joined.table["age_years"].tolist() == [41, 50, 60]
     assert joined.schema.target == "finding"
-    assert joined.table["patient"].tolist() == ["1", "2", "3"]
+    assert joined.table["patient"].tolist() == ["a", "b", "c"]
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +127,27 @@ def test_every_header_says_what_its_record_says(written):
         assert data.StudyDate == f"{record['study_date']:%Y%m%d}"
         assert data.AdmittingDiagnosesDescription == record["finding"]
     assert conformance(folder / "dicom").error_count == marks(folder / "dicom").error_count == 0
-    series = json.loads((folder / "manifest.json").read_text())["series"]
-    said = {entry["series_instance_uid"]: cohort.patients.table["patient_id"][entry["record"] - 1] for entry in series}
-    assert said == {data.SeriesInstanceUID: data.PatientID for data in objects}
-    assert all((folder / name).is_file() for entry in series for name in entry["files"])
+
+
+def test_what_leaves_the_house_is_the_objects_and_a_manifest_of_whose_they_are(written, tmp_path):
+    cohort, folder = written
+    (folder / "dicom" / "notes.txt").write_text("about Quillfeather")
+    copy_cohort(read_written(folder, cohort.schema, cohort.link), tmp_path)
+    (folder / "dicom" / "notes.txt").unlink()
+    objects = {
+        path.relative_to(tmp_path).as_posix(): dcmread(path)
+        for path in (tmp_path / "dicom" / "DICOM").rglob("*")
+        if path.is_file()
+    }
+    series = json.loads((tmp_path / "manifest.json").read_text())["series"]
+    said = {file: cohort.patients.table["patient_id"][one["record"] - 1] for one in series for file in one["files"]}
+    assert said == {file: data.PatientID for file, data in objects.items()}
+    assert {one["series_instance_uid"] for one in series} == {data.SeriesInstanceUID for data in objects.values()}
+    listed = dcmread(tmp_path / "dicom" / "DICOMDIR").DirectoryRecordSequence
+    files = ["dicom/" + "/".join(one.ReferencedFileID) for one in listed if one.DirectoryRecordType == "IMAGE"]
+    assert sorted(files) == sorted(objects)
+    assert {path.name for path in (tmp_path / "dicom").iterdir()} == {"DICOM", "DICOMDIR"}
+    assert conformance(tmp_path / "dicom").error_count == 0
 
 
 def test_what_was_written_is_read_again_with_its_links(written):
