@@ -16,6 +16,7 @@ from pydicom import dcmread
 
 import synthgen as sg
 from synthgen import image_features
+from synthgen.cli import main
 from synthgen.cohort import Cohort
 from synthgen.cohort_io import read_written, write_cohort
 from synthgen.config import load_study, study_from_mapping, study_template
@@ -159,6 +160,11 @@ def test_only_the_audited_cohort_is_released(ran, tmp_path):
     again = read_written(made, train.schema, train.link)
     release(outcome.audit, again, tmp_path / "again")
     verify(tmp_path / "again")
+    command = ("release", str(folder / "run" / "audit"), "--data", str(made), "-o", str(tmp_path / "by-command"))
+    with pytest.raises(SystemExit) as stopped:
+        main([*command])
+    assert stopped.value.code == 0
+    verify(tmp_path / "by-command")
     with pytest.raises(ReleaseRefused, match="audited cohort"):
         release(outcome.audit, dataclasses.replace(again, rows=again.rows[::-1].copy()), tmp_path / "other")
     (outcome.release / "manifest.json").rename(outcome.release / "kept")

@@ -38,6 +38,7 @@ QUICK = {
     "fidelity.manifold": {"extractors": (RANDOM,)},
     "fidelity.image_detection": {"steps": 10, "folds": 2},
     "utility.image_classifier": {"steps": 10, "repeats": 20},
+    "cohort.agreement": {"steps": 10, "repeats": 20},
     "subgroups.images": {"extractor": RANDOM, "repeats": 10},
 }
 

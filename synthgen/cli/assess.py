@@ -91,7 +91,9 @@ def validate(tables: options.Tables, policy: str, seed: int, as_json: bool) -> N
 
 @click.command()
 @click.argument("audit", type=click.Path(path_type=Path))
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="The audited table, or images.")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="The audited table, images, or folder of a cohort."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Release folder.")
 @click.option("--licence", help="Under which the data may be used, for the datasheet.")
 @options.unit_option
@@ -100,6 +102,8 @@ def release(audit: Path, data: Path, output: Path, licence: str | None, unit: An
     """Write a release folder, if the audit's decision was RELEASE and DATA are the audited ones."""
     from synthgen import releasing
     from synthgen.auditing import Audit
+    from synthgen.cohort import Link
+    from synthgen.cohort_io import read_written
     from synthgen.dicom.header import ACCEPTABLE
     from synthgen.image_io import read_images
     from synthgen.io import read
@@ -109,6 +113,8 @@ def release(audit: Path, data: Path, output: Path, licence: str | None, unit: An
     if record.modality == "image":
         source, part = _parted(data)
         made = read_images(source, unit=unit, part=part, accept=ACCEPTABLE)  # type: ignore[arg-type]
+    elif record.modality == "cohort":
+        made = read_written(data, record.schema, Link(), unit=unit)
     else:
         made = read(data, schema=record.schema, partial=True)
     folder = releasing.release(record, made, output, force=force, licence=licence)
