@@ -62,17 +62,15 @@ def drawn(
     table: Generator, images: Generator, levels: CohortLevels, train: Cohort, study: Study, *, seed: Seed, run: Run
 ) -> Cohort:
     """A synthetic cohort: records by one generator, and by the other an image for each record that can have one."""
-    rows = study.sample.rows or len(train)
-    run.progress(Progress("sample", 0, 2))
-    patients: Any = table.sample(rows, seed=seed.child("records"), where=study.sample.where or None)
-    run.progress(Progress("sample", 1, 2))
+    patients: Any = study_steps.sampled(table, study, train, seed=seed.child("records"), run=run)
     coded = levels.coded(patients.table)
     chosen = np.flatnonzero(levels.drawable(coded))
     if not len(chosen):
         raise DataError("no synthetic record has what the images of train go by: leave columns out of condition_on")
     asked = coded.iloc[chosen].reset_index(drop=True) if levels.columns else None
+    run.progress(Progress("sample images", 0, len(chosen)))
     made: Any = images.sample(len(chosen), seed=seed.child("images"), given=asked)
-    run.progress(Progress("sample", 2, 2))
+    run.progress(Progress("sample images", len(chosen), len(chosen)))
     return levels.of_records(replace(train, patients=patients), made, chosen)
 
 
@@ -111,13 +109,14 @@ def run_cohort(
         write_cohort(cohort, made, seed=seed.child("dicom"), generator=images.name, modality=study.sample.modality)
     synthetic = read_written(made, train.schema, train.link, unit=study.data.unit)
     facts = study_steps.generator_facts(table, folder / "model")
+    about_images = study_steps.generator_facts(images, folder / IMAGE_MODEL)
     result = audit(
         train=train,
         holdout=holdout,
         synthetic=synthetic,
         seed=seed.child("audit"),
         policy=policy,
-        generator={**facts, "images": study_steps.generator_facts(images, folder / IMAGE_MODEL)},
+        generator={**facts, "images": about_images, **study_steps.rebalanced(study, train, synthetic)},
         ledger=ledger,
         run=run,
     )

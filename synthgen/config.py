@@ -85,8 +85,20 @@ class SampleSection(_Section):
 
     rows: Annotated[int | None, Field(gt=0, description="or images; by default as many as train has")] = None
     where: Annotated[dict[str, Any], Field(description="columns held at one value in every row")] = {}
+    balance: Annotated[
+        list[str], Field(description="columns of whose cells each gets as many rows, such as [sex, finding]")
+    ] = []
+    cells: Annotated[
+        list[dict[str, Any]], Field(description="rows of each cell, such as {sex: F, rows: 200}, in place of rows")
+    ] = []
     form: Annotated[Literal["dicom", "png"], Field(alias="as", description="of images")] = "dicom"
     modality: Annotated[str | None, Field(description="of images as DICOM; by default that of train")] = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.cells and (self.rows or self.balance):
+            raise ValueError("cells say how many rows there are: leave rows and balance out")
+        return self
 
 
 class Study(_Section):
@@ -271,6 +283,7 @@ generator:
 sample:
   # rows: 5000               # by default as many as there are train rows
   # where: {sex: F}          # columns held at one value in every row
+  # balance: [sex, died]     # as many rows of each cell; or explicit: cells: [{sex: F, died: 1, rows: 200}, ...]
 
 """
 _IMAGES = """\
@@ -327,6 +340,7 @@ generator:                   # of the records
 
 sample:
   # rows: 5000               # patients; by default as many as train has
+  # balance: [sex, finding]  # as many of each cell; or explicit: cells: [{sex: F, finding: nodule, rows: 200}, ...]
 
 """
 _REST = """\

@@ -21,6 +21,7 @@ from synthgen.data import TableData
 from synthgen.errors import DataError, EnvironmentProblem, UsageError
 from synthgen.evidence import require_patients
 from synthgen.findings import Modality
+from synthgen.generators import rebalancing
 from synthgen.images import ImageData
 from synthgen.io import read, write
 from synthgen.metrics import METRICS, recorded
@@ -160,7 +161,7 @@ def run_study(
 
     training = replace(run, stop=lambda: True, on_stop="keep") if keep_best else run
     generator = fitted(generator, train, folder / "model", seed=seed.child("fit"), run=training)
-    synthetic = _sampled(generator, study, len(train), seed=seed.child("sample"), run=run)
+    synthetic = sampled(generator, study, train, seed=seed.child("sample"), run=run)
     if isinstance(synthetic, TableData):
         write(synthetic, folder / "synthetic.parquet")
     else:
@@ -172,7 +173,7 @@ def run_study(
         synthetic=synthetic,
         seed=seed.child("audit"),
         policy=policy,
-        generator=generator_facts(generator, folder / "model"),
+        generator={**generator_facts(generator, folder / "model"), **rebalanced(study, train, synthetic)},
         ledger=ledger,
         run=run,
     )
@@ -248,12 +249,27 @@ def fitted(generator: Generator, train: Any, model: Path, *, seed: Seed, run: Ru
     return made
 
 
-def _sampled(generator: Generator, study: Study, train_rows: int, *, seed: Seed, run: Run) -> Data:
-    rows = study.sample.rows or train_rows
+def sampled(generator: Generator, study: Study, train: Data, *, seed: Seed, run: Run) -> Data:
+    """As many rows, or images, as the study asks for, and of the kinds that it asks for."""
+    asked = study.sample
+    rows = sum(cell.get("rows", 0) for cell in asked.cells) or asked.rows or len(train)
     run.progress(Progress("sample", 0, rows))
-    synthetic: Data = generator.sample(rows, seed=seed, where=study.sample.where or None)
+    known = records_of(train)
+    given = rebalancing.asked(known, balance=asked.balance, cells=asked.cells, rows=rows, seed=seed.child("cells"))
+    more = {} if given is None else {"given": given}
+    synthetic: Data = generator.sample(
+        len(given) if given is not None else rows, seed=seed, where=asked.where or None, **more
+    )
     run.progress(Progress("sample", rows, rows))
     return synthetic
+
+
+def rebalanced(study: Study, train: Data, synthetic: Data) -> dict[str, Any]:
+    """For the record of an audit: what `balance` or `cells` changed; nothing where the study has neither."""
+    columns = study.sample.balance or [name for name in (study.sample.cells or [{}])[0] if name != rebalancing.ROWS]
+    if not columns:
+        return {}
+    return {"rebalanced": rebalancing.before_and_after(records_of(train), records_of(synthetic), columns)}
 
 
 def open_folder(
