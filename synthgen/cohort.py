@@ -28,6 +28,7 @@ OF_NOBODY = "images of no patient of the table"
 CONTRADICTING = "images that contradict their record"
 SEVERAL = "patients with several images"
 UNKNOWN = "images whose record lacks what images go by"
+NEVER = "patients with a level that no image shows"
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,18 @@ class Cohort:
             WITHOUT_IMAGES: int((images == 0).sum()),
             SEVERAL: int((images > 1).sum()),
             UNKNOWN: int(given[self.rows].sum()),
+            NEVER: int(self._never_imaged().sum()),
             **{why: self.left_out.get(why, 0) for why in (OF_NOBODY, CONTRADICTING)},
         }
+
+    def _never_imaged(self) -> np.ndarray:
+        """Which patients have a level of a column that images go by, and no image shows it. Shape: -> (patients,)."""
+        found = np.zeros(len(self.patients), dtype=bool)
+        for name in self.link.condition_on:
+            if self.schema[name].kind not in NUMERIC:
+                values = self.patients.table[name]
+                found |= (values.notna() & ~values.isin(values.iloc[self.rows].unique())).to_numpy()
+        return found
 
     def take(self, patients: np.ndarray) -> Cohort:
         """These patients, in this order, and their images. Shape: patients (n,) int or (patients,) boolean."""

@@ -11,6 +11,7 @@ from pydicom import dcmread
 import synthgen as sg
 from synthgen.cohort import (
     CONTRADICTING,
+    NEVER,
     OF_NOBODY,
     SEVERAL,
     UNKNOWN,
@@ -44,7 +45,7 @@ def test_patients_without_images_stay_and_images_of_nobody_go():
     cohort = cohort_of(patients(), images(["a", "zz", "yy", "b", "b"]))
     assert cohort.rows.tolist() == [0, 1, 1]
     assert len(cohort) == 4
-    assert cohort.counts == {WITHOUT_IMAGES: 2, SEVERAL: 1, UNKNOWN: 0, OF_NOBODY: 2, CONTRADICTING: 0}
+    assert cohort.counts == {WITHOUT_IMAGES: 2, SEVERAL: 1, UNKNOWN: 0, NEVER: 0, OF_NOBODY: 2, CONTRADICTING: 0}
     assert "images of no patient of the table: 2" in cohort._repr_html_()
 
 

@@ -256,6 +256,7 @@ def test_bad_input_is_counted_and_what_was_never_imaged_gets_no_image():
     cohort = Cohort(patients, cohort.images.take(kept), cohort.rows[kept], cohort.link)
     assert cohort.counts["patients without images"] == 40
     assert cohort.counts["images whose record lacks what images go by"] == 40
+    assert cohort.counts["patients with a level that no image shows"] == 40
     levels = CohortLevels.fit(cohort)
     coded = levels.coded(table)
     assert set(coded["finding"][:80]) == {OTHER}  # forty images are of it
