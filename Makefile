@@ -4,7 +4,7 @@ PYTHON ?= python3
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs notebooks clean
 
 demo: .venv/installed
 	$(BIN)/synthgen demo --force
@@ -20,6 +20,10 @@ lint: .venv/installed
 
 docs: .venv/installed
 	$(BIN)/python docs/make_cli_reference.py
+	$(BIN)/python docs/make_api_reference.py
+
+notebooks: .venv/installed
+	$(BIN)/python docs/make_notebooks.py
 
 clean:
 	rm -rf .venv synthgen-demo

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from synthgen.cohort import Cohort as Cohort
     from synthgen.cohort import Link as Link
     from synthgen.cohort_io import read_cohort as read_cohort
+    from synthgen.comparison import Comparison as Comparison
+    from synthgen.comparison import compare as compare
     from synthgen.data import TableData as TableData
     from synthgen.dicom.write import write_dicom as write_dicom
     from synthgen.errors import DataError as DataError
@@ -49,6 +51,7 @@ _HOME = {
     "Audit": "auditing",
     "Cohort": "cohort",
     "Column": "schema",
+    "Comparison": "comparison",
     "Copula": "generators.copula",
     "DataError": "errors",
     "ImageData": "images",
@@ -64,6 +67,7 @@ _HOME = {
     "TableGan": "generators.table_gan",
     "TableSchema": "schema",
     "audit": "auditing",
+    "compare": "comparison",
     "datasets": "",
     "load_policy": "policy",
     "read": "io",
@@ -80,6 +84,7 @@ __all__ = [  # sorted, checked by a test against _HOME
     "Audit",
     "Cohort",
     "Column",
+    "Comparison",
     "Copula",
     "DataError",
     "ImageData",
@@ -95,6 +100,7 @@ __all__ = [  # sorted, checked by a test against _HOME
     "TableGan",
     "TableSchema",
     "audit",
+    "compare",
     "datasets",
     "load_policy",
     "read",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from synthgen import registry
 from synthgen.errors import DataError, EnvironmentProblem, Interrupted, NotAssessable, UsageError
 from synthgen.evidence import counted, described_columns, gathered_by
-from synthgen.findings import Decision, Finding, Measurement, Modality, finding_from_json, findings_html, to_json
+from synthgen.findings import Decision, Finding, Measurement, Modality, finding_from_json, to_json
 from synthgen.ledger import audit_number
 from synthgen.policy import Policy, decide, judge_all, load_policy, not_run
 from synthgen.protocols import Check, Evidence, Progress, Run
@@ -23,9 +23,10 @@ from synthgen.rng import Seed
 from synthgen.schema import TableSchema
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    import pandas as pd
 
     from synthgen.data import TableData
+    from synthgen.report.plot import Plot
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ _NOT_ASSESSED: Mapping[Modality, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """One audit: what was looked at, what was found, what was decided. It holds no row of any table."""
 
@@ -79,22 +80,49 @@ class Audit:
                 return finding
         raise UsageError(f"this audit has no finding for {check!r}")
 
-    def _repr_html_(self) -> str:
-        return self.decision._repr_html_() + findings_html(self.findings)
+    def __repr__(self) -> str:
+        found = len(self.findings)
+        return (
+            f"Audit({self.decision.outcome} by policy {self.policy['name']!r}, {found} findings: .frame(), .plot(NAME))"
+        )
 
-    def plot(self, name: str) -> Figure:
-        """One of the report's pictures as a matplotlib figure, for a notebook.
+    def _repr_html_(self) -> str:
+        from synthgen.report.notebook import audit_html
+
+        return audit_html(self)
+
+    def frame(self) -> pd.DataFrame:
+        """The findings as a pandas frame, one row each, in the order in which the checks ran.
+
+        Columns: check, family, question, label (what the estimate is), estimate, low, high, confidence, n, method,
+        better, control (the same for the real holdout), control_low, control_high, control_n, p_value, power (the
+        smallest leak it would have seen), threshold, verdict, required, because, answer, seconds. Figures are those of
+        the record, as in `audit.json`; the report rounds them and leaves small cells out.
+
+        >>> from synthgen import datasets
+        >>> train, holdout = datasets.load("gbsg2").split_by_patient(seed=1)
+        >>> found = audit(train=train, holdout=holdout, synthetic=train, seed=2, only=lambda name: name == "contract")
+        >>> found.frame()[["check", "estimate", "n", "threshold", "required"]].to_dict("records")
+        [{'check': 'contract', 'estimate': 0.0, 'n': 480, 'threshold': '<= 0', 'required': True}]
+        """
+        from synthgen.report.notebook import findings_frame
+
+        return findings_frame(self)
+
+    def plot(self, name: str, *, column: str | None = None) -> Plot:
+        """One of the report's pictures: a notebook shows it, `save` writes it, `figure` is matplotlib's.
 
         Args:
             name: of a check that was run, such as "fidelity.columns", or its last part: "columns", "pairs",
-                "missingness", "detection", "membership", "train_on_synthetic".
+                "missingness", "detection", "membership", "train_on_synthetic"; "pairs.map", "training", "time".
+            column: of "columns", the one whose values are shown, synthetic over real holdout.
 
         Raises:
-            UsageError: no picture has that name.
+            UsageError: no picture has that name; the message lists those that this audit has.
         """
         from synthgen.report.plots import plot
 
-        return plot(self, name)
+        return plot(self, name, column=column)
 
     @property
     def schema(self) -> TableSchema:
@@ -223,7 +251,7 @@ def audit(
         columns=described_columns(evidence.schema),
         findings=tuple(findings),
         seed=seed.root,
-        versions=versions(),
+        versions=versions() | registry.plugin_versions("checks", names),
         created=time.strftime("%Y-%m-%d", time.gmtime()),
         seconds=round(time.monotonic() - started, 1),
         generator=generator,
@@ -274,6 +302,8 @@ def _run_checks(
         except NotAssessable as reason:
             reasons[name] = str(reason)
         else:
+            if not isinstance(measurement, Measurement) or measurement.check != name:
+                raise EnvironmentProblem(f"the check {name!r} gives no measurement of that name: ask its authors")
             measured[name] = replace(measurement, seconds=round(time.monotonic() - started, 2))
     run.progress(Progress("checks", len(names), len(names)))
     judged = {f.check: f for f in judge_all(list(measured.values()), policy, questions)}

@@ -25,6 +25,7 @@ from synthgen.folders import appearing
 from synthgen.image_io import Unit, read_images
 from synthgen.images import identifier_text
 from synthgen.io import read, write
+from synthgen.marks import MARKS
 from synthgen.protocols import Run
 from synthgen.schema import Column, TableSchema
 
@@ -138,8 +139,8 @@ def copy_cohort(cohort: Cohort, folder: Path) -> None:
     pixels = cohort.images.pixels
     if not isinstance(pixels, DicomPixels):
         raise UsageError("a cohort is released as DICOM: write it with write_cohort, and audit what was written")
-    for name in ("patients.csv", TABLE):
-        write(cohort.patients, folder / name)
+    write(cohort.patients, folder / "patients.csv")
+    write(cohort.patients, folder / TABLE, metadata=MARKS)
     series: dict[str, dict[str, Any]] = {}
     heads, total, placed = [], hashlib.sha256(), set()
     numbers: dict[tuple[str, ...], int] = {}

@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from synthgen import registry
-from synthgen import study as study_steps
+from synthgen import registry, stages
 from synthgen.auditing import audit
 from synthgen.cohort import Cohort, Link
-from synthgen.cohort_io import of_images, read_written, write_cohort
+from synthgen.cohort_io import read_written, write_cohort
 from synthgen.config import Study
 from synthgen.errors import DataError, UsageError
 from synthgen.generators.cohort_levels import CohortLevels
-from synthgen.io import read
 from synthgen.metrics import METRICS, recorded
 from synthgen.policy import load_policy
 from synthgen.protocols import Generator, Progress, Run
@@ -27,18 +25,6 @@ from synthgen.rng import Seed
 from synthgen.study import Outcome
 
 SYNTHETIC, IMAGE_MODEL = "synthetic", "image-model"  # in a run folder
-
-
-def read_cohort_of(study: Study, *, run: Run | None = None) -> Cohort:
-    """The table and the images of a study, linked."""
-    data, images = study.data, study.images
-    assert data.images, "a cohort has both"
-    patients = read(
-        data.table, schema=data.table_schema, target=data.target, patient=data.patient, encoding=data.encoding
-    )
-    condition_on = None if images.condition_on is None else tuple(images.condition_on)
-    link = Link.of(patients.schema, condition_on=condition_on, finding=images.finding, headers=images.headers)
-    return of_images(patients, data.images, link=link, labels=data.labels, unit=data.unit, run=run)
 
 
 def image_generator(study: Study, link: Link) -> Generator:
@@ -62,7 +48,7 @@ def drawn(
     table: Generator, images: Generator, levels: CohortLevels, train: Cohort, study: Study, *, seed: Seed, run: Run
 ) -> Cohort:
     """A synthetic cohort: records by one generator, and by the other an image for each record that can have one."""
-    patients: Any = study_steps.sampled(table, study, train, seed=seed.child("records"), run=run)
+    patients: Any = stages.sampled(table, study, train, seed=seed.child("records"), run=run)
     coded = levels.coded(patients.table)
     chosen = np.flatnonzero(levels.drawable(coded))
     if not len(chosen):
@@ -92,12 +78,12 @@ def run_cohort(
     folder, run, seed = Path(folder), run or Run(), Seed(study.seed)
     policy = load_policy(study.policy)
     policy.about("cohort")
-    table = study_steps.generator_of(study)
-    sets: Any = data or study_steps.read_study_data(study, run=run)
+    table = stages.generator_of(study)
+    sets: Any = data or stages.read_study_data(study, run=run)
     train, holdout = sets
     images = image_generator(study, train.link)
     levels = CohortLevels.fit(train)
-    study_steps.open_folder(folder, study, policy, train, holdout, resume=resume)
+    stages.open_folder(folder, study, policy, train, holdout, resume=resume)
     run = replace(run, folder=folder / "checkpoints", resume=resume, progress=recorded(folder / METRICS, run.progress))
     made = folder / SYNTHETIC
     table = _fitted(table, train.patients, folder / "model", seed=seed.child("fit"), keep_best=keep_best, run=run)
@@ -108,15 +94,15 @@ def run_cohort(
         cohort = drawn(table, images, levels, train, study, seed=seed.child("sample"), run=run)
         write_cohort(cohort, made, seed=seed.child("dicom"), generator=images.name, modality=study.sample.modality)
     synthetic = read_written(made, train.schema, train.link, unit=study.data.unit)
-    facts = study_steps.generator_facts(table, folder / "model")
-    about_images = study_steps.generator_facts(images, folder / IMAGE_MODEL)
+    facts = stages.generator_facts(table, folder / "model")
+    about_images = stages.generator_facts(images, folder / IMAGE_MODEL)
     result = audit(
         train=train,
         holdout=holdout,
         synthetic=synthetic,
         seed=seed.child("audit"),
         policy=policy,
-        generator={**facts, "images": about_images, **study_steps.rebalanced(study, train, synthetic)},
+        generator={**facts, "images": about_images, **stages.rebalanced(study, train, synthetic)},
         ledger=ledger,
         run=run,
     )
@@ -132,4 +118,4 @@ def _fitted(generator: Generator, train: Any, model: Path, *, seed: Seed, keep_b
     """As `synthgen.study.fitted`; the best so far is kept of the training that was interrupted, and of no other."""
     kept = keep_best and run.folder is not None and any(run.folder.glob("*.safetensors"))
     run = replace(run, stop=lambda: True, on_stop="keep") if kept else run
-    return study_steps.fitted(generator, train, model, seed=seed, run=run)
+    return stages.fitted(generator, train, model, seed=seed, run=run)

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from synthgen.errors import ConfigError, UsageError, suggest
+from synthgen.study_texts import TEMPLATES
 
 
 class _Section(BaseModel):
@@ -52,6 +53,12 @@ class SplitSection(_Section):
     """How the holdout is set aside."""
 
     holdout: Annotated[float, Field(gt=0, lt=1, description="share of patients that no generator ever sees")] = 0.3
+    validation: Annotated[
+        float,
+        Field(
+            gt=0, lt=1, description="share of train's patients by whom several generators are ranked; unused for one"
+        ),
+    ] = 0.2
 
 
 class GeneratorSection(_Section):
@@ -80,6 +87,22 @@ class ImagesSection(_Section):
     generator: GeneratorSection = GeneratorSection()
 
 
+def _named(entry: Any) -> Any:
+    return {"name": entry} if isinstance(entry, str) else entry
+
+
+def _how_many(value: Any) -> str:
+    return "several" if isinstance(value, list | tuple) else "one"
+
+
+_ByName = Annotated[GeneratorSection, BeforeValidator(_named, json_schema_input_type=str | GeneratorSection)]
+_Generators = Annotated[
+    Annotated[_ByName, Tag("one")] | Annotated[tuple[_ByName, ...], Field(min_length=2), Tag("several")],
+    Discriminator(_how_many),
+]
+_TAGS = ("one", "several")  # pydantic puts them into the location of an error
+
+
 class SampleSection(_Section):
     """What is sampled."""
 
@@ -106,7 +129,9 @@ class Study(_Section):
 
     data: DataSection
     split: SplitSection = SplitSection()
-    generator: GeneratorSection = GeneratorSection()
+    generator: Annotated[
+        _Generators, Field(description="one, or a list of which the best that passes the policy is released")
+    ] = GeneratorSection()
     images: Annotated[ImagesSection, Field(description="of a cohort, whose data are a table and images")] = (
         ImagesSection()
     )
@@ -114,13 +139,65 @@ class Study(_Section):
     policy: Annotated[str, Field(description="a shipped policy or a file (see: synthgen list policies)")] = (
         "research-share"
     )
-    licence: Annotated[str | None, Field(description="under which the release may be used, for its datasheet")] = None
+    licence: Annotated[
+        str | None, Field(description="under which the release may be used: a name, or the address of its text")
+    ] = None
     seed: Annotated[int, Field(ge=0, description="equal seeds and steps give equal bytes")] = 0
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        seen: list[tuple[str, dict[str, Any]]] = []
+        for section in self._sections:
+            entry = (self._name(section), section.settings)
+            if entry in seen:
+                raise ValueError(f"the generator {entry[0]!r} is listed twice with the same settings")
+            seen.append(entry)
+        if self.is_cohort and self.several:
+            raise ValueError("a cohort has one generator of its records and one of its images")
+        return self
+
+    @property
+    def generators(self) -> dict[str, Study]:
+        """The study of each generator alone, by a label: its name, numbered where other settings come with it again.
+
+        >>> several = {"data": {"table": "p.csv"}, "generator": ["gan", {"name": "gan", "settings": {"max_steps": 9}}]}
+        >>> list(study_from_mapping(several).generators)
+        ['gan', 'gan-2']
+        """
+        found: dict[str, Study] = {}
+        names = [self._name(section) for section in self._sections]
+        for place, section in enumerate(self._sections):
+            times = names[: place + 1].count(names[place])
+            label = names[place] if times == 1 else f"{names[place]}-{times}"
+            found[label] = self.model_copy(update={"generator": section})
+        return found
+
+    @property
+    def several(self) -> bool:
+        """Whether there are generators to choose from."""
+        return isinstance(self.generator, tuple)
 
     @property
     def generator_name(self) -> str:
         """The generator that is named, or that of the modality."""
-        return self.generator.name or ("diffusion" if self.data.table else "image-diffusion")
+        return self._name(self._only)
+
+    @property
+    def generator_settings(self) -> dict[str, Any]:
+        """The settings of the only generator."""
+        return self._only.settings
+
+    @property
+    def _only(self) -> GeneratorSection:
+        assert isinstance(self.generator, GeneratorSection), "of several generators each has a study: see generators"
+        return self.generator
+
+    @property
+    def _sections(self) -> tuple[GeneratorSection, ...]:
+        return self.generator if isinstance(self.generator, tuple) else (self.generator,)
+
+    def _name(self, section: GeneratorSection) -> str:
+        return section.name or ("diffusion" if self.data.table else "image-diffusion")
 
     @property
     def image_generator_name(self) -> str:
@@ -135,11 +212,14 @@ class Study(_Section):
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default filled in; of files only the name, never where they lie."""
         data = self.model_dump(by_alias=True)
-        data["generator"]["name"] = self.generator_name
+        sections = [{"name": self._name(section), "settings": section.settings} for section in self._sections]
+        data["generator"] = sections if self.several else sections[0]
+        if not self.several:
+            del data["split"]["validation"]  # without effect
         if self.is_cohort:
             data["images"]["generator"]["name"] = self.image_generator_name
         else:
-            del data["images"]
+            del data["images"]  # without effect
         for key in ("table", "schema", "images", "labels"):
             if data["data"][key]:
                 data["data"][key] = Path(data["data"][key]).name
@@ -214,10 +294,9 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 def study_template(kind: str = "table") -> str:
     """A commented study.yaml for a person to fill in."""
-    templates = {"table": _TABLE + _REST, "images": _IMAGES + _REST, "cohort": _COHORT + _REST}
-    if kind not in templates:
-        raise UsageError(f"no template {kind!r}: {suggest(kind, templates)}")
-    return templates[kind]
+    if kind not in TEMPLATES:
+        raise UsageError(f"no template {kind!r}: {suggest(kind, TEMPLATES)}")
+    return TEMPLATES[kind]
 
 
 def _override(data: dict[str, Any], text: str) -> None:
@@ -246,105 +325,24 @@ def _first_problem(error: ValidationError) -> str:
     """One sentence without the offending value, which could be a patient's."""
     problems = error.errors(include_url=False, include_input=False)
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])  # a typo explains what lacks
-    *where, last = [str(part) for part in problem["loc"]] or ["study"]
+    *where, last = [str(part) for part in problem["loc"] if part not in _TAGS] or ["study"]
     section = ".".join(where) or "the study"
     if problem["type"] == "extra_forbidden":
         return f"{section} has no key {last!r}: {suggest(last, _keys(where))}"
-    return f"{'.'.join([*where, last])}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{'.'.join([*where, last])}: {message[:1].lower()}{message[1:]}"
 
 
 def _keys(where: Sequence[str]) -> list[str]:
     model: Any = Study
     for part in where:
-        annotation = model.model_fields[part].annotation
-        model = next((kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)), Study)
+        if not part.isdecimal():  # a place in a list
+            model = next(iter(_models(model.model_fields[part].annotation)), Study)
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-_TABLE = """\
-# A study: read, split, fit, sample, audit, decide, release.
-# Run it with:  synthgen run study.yaml -o RUN      (--dry-run shows the job first)
-
-data:
-  table: patients.csv        # CSV, TSV, Parquet, Arrow or Excel; relative to this file
-  # schema: patients.schema.yaml   # made by: synthgen schema infer patients.csv -o patients.schema.yaml
-  # target: died             # a column that a model would predict; without it utility is not measured
-  # patient: patient_id      # rows with equal values are one patient; without it each row is one
-  # encoding: latin-1        # of a text file that is not UTF-8
-
-split:
-  holdout: 0.3               # share of patients that no generator sees; the audit needs it
-
-generator:
-  name: diffusion            # synthgen list generators
-  settings:
-    max_seconds: 120         # synthgen describe diffusion
-
-sample:
-  # rows: 5000               # by default as many as there are train rows
-  # where: {sex: F}          # columns held at one value in every row
-  # balance: [sex, died]     # as many rows of each cell; or explicit: cells: [{sex: F, died: 1, rows: 200}, ...]
-
-"""
-_IMAGES = """\
-# A study of images: read, split, fit, sample, audit, decide, release.
-# Run it with:  synthgen run study.yaml -o RUN      (--dry-run shows the job first)
-
-data:
-  images: scans              # folder, zip or tar of DICOM, PNG, JPEG or NPY; or an .npz; relative to this file
-  # labels: labels.csv       # by default labels.csv of the folder; columns PatientID, StudyInstanceUID, ..., or file
-  # target: finding          # a column that a model would predict; images go by it
-  # unit: volume             # a series of slices is one image; by default each slice is
-
-split:
-  holdout: 0.3               # share of patients that no generator sees; the audit needs it
-
-generator:
-  name: image-diffusion      # synthgen list generators
-  settings:
-    max_seconds: 600         # synthgen describe image-diffusion
-    # size: 64               # pixels of the longer side
-
-sample:
-  # rows: 5000               # images; by default as many as train has. More images show smaller leaks
-  # as: png                  # in place of DICOM
-  # modality: DX             # of DICOM; by default that of train, or Secondary Capture
-
-"""
-_COHORT = """\
-# A study of patients and their images: read, link, split, fit, sample, audit, decide, release.
-# Run it with:  synthgen run study.yaml -o RUN      (--dry-run shows the job first)
-
-data:
-  table: patients.csv        # one row for each patient; relative to this file
-  images: scans              # their images: DICOM, or pictures whose labels.csv has a column patient
-  patient: patient_id        # column of the table: the PatientID of the images
-  # target: died             # a column that a model would predict
-
-images:
-  finding: finding           # the column that the images show; it goes into their headers
-  # condition_on: [finding, sex, age_years]   # what an image is drawn for; this is the default
-  # headers: {sex: gender, age_years: age, study_date: admitted}   # columns that are called otherwise
-  generator:
-    name: image-diffusion
-    settings:
-      max_seconds: 600       # synthgen describe image-diffusion
-
-split:
-  holdout: 0.3               # share of patients that no generator sees; the audit needs it
-
-generator:                   # of the records
-  name: diffusion
-  settings:
-    max_seconds: 120
-
-sample:
-  # rows: 5000               # patients; by default as many as train has
-  # balance: [sex, finding]  # as many of each cell; or explicit: cells: [{sex: F, finding: nodule, rows: 200}, ...]
-
-"""
-_REST = """\
-policy: research-share       # internal | research-share | public, or a file of your own
-# licence: CC BY 4.0         # for the datasheet of the release
-seed: 7
-"""
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that an annotation names, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import logging
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from synthgen.errors import DataError
+from synthgen.findings import SMALLEST_CELL
+from synthgen.markup import foreign, table
 from synthgen.rng import Seed
 from synthgen.rules import level_text
 from synthgen.schema import NUMERIC, ORDERED, Column, TableSchema
@@ -48,13 +49,30 @@ class TableData:
         return f"TableData({len(self):,} rows of {self.patient_count:,} patients, {len(self.schema.columns)} columns)"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(c.name)}</td><td>{c.kind}</td><td>{', '.join(c.roles)}</td>"
-            f"<td>{self.table[c.name].isna().mean():.1%}</td></tr>"
+        return self.described(repr(self))
+
+    def described(self, heading: str) -> str:
+        """The columns, as HTML below a heading: what each is and how often it is missing; no row and no level.
+
+        >>> from synthgen.datasets import load
+        >>> "<bdi>age</bdi>" in load("actg175").described("A trial")
+        True
+        """
+        rows = [
+            (*map(foreign, (c.name, c.kind, c.unit or "", ", ".join(c.roles))), self._missing(c.name))
             for c in self.schema.columns
-        )
-        head = "<tr><th>column</th><th>kind</th><th>roles</th><th>missing</th></tr>"
-        return f"<p>{html.escape(repr(self))}</p><table>{head}{rows}</table>"
+        ]
+        head = ("column", "kind", "unit", "roles", "missing")
+        return f"<p>{foreign(heading)}</p>" + table(head, rows, what="columns")
+
+    def _missing(self, column: str) -> str:
+        """The share of a column that is missing, coarse where it would tell of a few patients."""
+        count, rows = int(self.table[column].isna().sum()), len(self)
+        if 0 < count < SMALLEST_CELL:
+            return f"fewer than {SMALLEST_CELL}"
+        if 0 < rows - count < SMALLEST_CELL:
+            return f"all but fewer than {SMALLEST_CELL}"
+        return f"{count / max(rows, 1):.1%}"
 
     @property
     def learned(self) -> pd.DataFrame:

@@ -97,7 +97,7 @@ def in_columns_of(known: TableSchema, images: ImageData) -> ImageData:
     from synthgen.infer import canonical_table
 
     columns = tuple(column for column in known.columns if column.name in images.records.schema)
-    schema = replace(known, columns=columns, rules=())
+    schema = TableSchema(columns, missing=known.missing)
     table = canonical_table(images.records.table[list(schema.names)], schema, name="the records of the images")
     return replace(images, records=TableData(table, schema, images.records.backend))
 
@@ -113,10 +113,7 @@ def _aligned(data: Any, train: TableData, name: str) -> TableData:
     missing, extra = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
     if missing or extra:
         raise DataError(f"{name} differs from train in its columns: lacks {missing}, has besides {extra}")
-    kept = tuple(column for column in train.schema.columns if column.name in data.schema)
-    names = {column.name for column in kept}
-    rules = tuple(rule for rule in train.schema.rules if set(rule.columns) <= names)
-    schema = replace(train.schema, columns=kept, rules=rules)
+    schema = train.schema.keeping(data.schema.names)
     return TableData(data.table[list(schema.names)], schema, data.backend)
 
 
@@ -126,6 +123,7 @@ def described_columns(schema: TableSchema) -> tuple[Mapping[str, Any], ...]:
     for column in schema.columns:
         codes = [*column.missing, *(code for code in schema.missing if code not in DEFAULT_MISSING)]
         facts = {"dtype": column.dtype, "decimals": column.decimals, "missing": codes}
+        facts |= {"unit": column.unit, "description": column.description}
         known = {key: value for key, value in facts.items() if value not in (None, [])}
         columns.append({"name": column.name, "kind": column.kind, "roles": list(column.roles), **known})
     return tuple(columns)

@@ -10,12 +10,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = {
+    "paper": "#ffffff",
     "ink": "#17212b",
     "faint": "#4d5b69",
     "line": "#ccd4dc",
     "ours": "#0b5fa5",
     "real": "#a64b00",
     "third": "#6b3fa0",
+}
+DARK = {  # the same on a dark screen
+    "paper": "#12181e",
+    "ink": "#e6ebf0",
+    "faint": "#a5b2bf",
+    "line": "#3a4651",
+    "ours": "#74b6f5",
+    "real": "#f0a35e",
+    "third": "#c4a4f0",
 }
 
 

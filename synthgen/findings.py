@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from synthgen.markup import badge, foreign, items, table
+
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN", "NOT_JUDGED"]
 Outcome = Literal["RELEASE", "REFUSE", "REVIEW"]
 Modality = Literal["table", "image", "cohort"]  # of a finding of a cohort: its records, its images, or both together
 
+SMALLEST_CELL = 10  # figures of fewer records are not shown to people
 EXIT_CODES: Mapping[Outcome, int] = {"RELEASE": 0, "REFUSE": 3, "REVIEW": 4}
 
 
@@ -41,6 +43,32 @@ def exactly(value: float, *, n: int) -> Estimate:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """Which share of the rows lies in one cell of a column: of synthetic rows, and of as many real holdout rows."""
+
+    label: str  # "20 to 30", "level 2", "missing"; never a level's own name
+    synthetic: Estimate
+    holdout: Estimate
+
+
+@dataclass(frozen=True)
+class PairMap:
+    """By how much the relations of some columns differ from train's: of synthetic rows, and of real holdout rows.
+
+    >>> PairMap(("age", "bmi"), ((0, 1, 0.1, 0.02),)).of("age", "bmi")
+    (0.1, 0.02)
+    """
+
+    names: tuple[str, ...]
+    differences: tuple[tuple[int, int, float, float], ...]  # places of two columns, synthetic, holdout
+
+    def of(self, one: str, other: str) -> tuple[float, float]:
+        """The differences of one pair."""
+        sought = {self.names.index(one), self.names.index(other)}
+        return next((made, real) for i, j, made, real in self.differences if {i, j} == sought)
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What one check found. `control` is the same figure for the real holdout in place of the synthetic data."""
 
@@ -54,12 +82,14 @@ class Measurement:
     p_value: float | None = None  # of a test whose null is "no leak"; Holm-adjusted by the policy
     power: Estimate | None = None  # the smallest leak this check would have seen, in units of the statistic
     curves: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)  # for pictures, on a grid
+    cells: Mapping[str, tuple[Cell, ...]] = field(default_factory=dict)  # by column, for pictures
+    pairs: PairMap | None = None  # for a picture
     notes: tuple[str, ...] = ()
     source: str = ""
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # the whole one would tell, in a saved notebook, what the HTML leaves out
 class Finding:
     """A measurement judged by a policy."""
 
@@ -77,8 +107,11 @@ class Finding:
         """The part of the check's name before the dot: `copies`, `membership`, `fidelity` ..."""
         return self.check.split(".")[0]
 
+    def __repr__(self) -> str:
+        return f"Finding({self.check!r}: {self.verdict}, {self.because})"
+
     def _repr_html_(self) -> str:
-        return findings_html((self,))
+        return f"<p>{badge(self.verdict)} {foreign(self.question)}</p>" + table((), _facts(self))
 
 
 @dataclass(frozen=True)
@@ -94,8 +127,7 @@ class Decision:
         return EXIT_CODES[self.outcome]
 
     def _repr_html_(self) -> str:
-        reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in self.reasons)
-        return f"<p><strong>{self.outcome}</strong></p><ul>{reasons}</ul>"
+        return f"<p>{badge(self.outcome)}</p>" + items(map(foreign, self.reasons))
 
 
 def to_json(value: Any) -> Any:
@@ -120,13 +152,22 @@ def finding_from_json(data: Mapping[str, Any]) -> Finding:
 
 
 def _measurement_from_json(data: Mapping[str, Any]) -> Measurement:
+    data = {"cells": {}, "pairs": None, **data}  # an older audit has neither
     fields = {f.name: data[f.name] for f in dataclasses.fields(Measurement)}
     for name in ("statistic", "control", "power"):
         fields[name] = _estimate_from_json(fields[name]) if fields[name] is not None else None
     fields["details"] = {name: _estimate_from_json(item) for name, item in fields["details"].items()}
     fields["curves"] = {name: tuple((x, y) for x, y in curve) for name, curve in fields["curves"].items()}
+    fields["cells"] = {name: tuple(map(_cell_from_json, cells)) for name, cells in fields["cells"].items()}
+    if fields["pairs"] is not None:
+        known = fields["pairs"]
+        fields["pairs"] = PairMap(tuple(known["names"]), tuple(map(tuple, known["differences"])))
     fields["notes"] = tuple(fields["notes"])
     return Measurement(**fields)
+
+
+def _cell_from_json(data: Mapping[str, Any]) -> Cell:
+    return Cell(data["label"], _estimate_from_json(data["synthetic"]), _estimate_from_json(data["holdout"]))
 
 
 def _estimate_from_json(data: Mapping[str, Any]) -> Estimate:
@@ -134,15 +175,31 @@ def _estimate_from_json(data: Mapping[str, Any]) -> Estimate:
     return Estimate(**{**data, **numbers})
 
 
-def findings_html(findings: tuple[Finding, ...]) -> str:
-    """A small HTML table of findings, for notebooks: question, estimate, threshold, verdict."""
-    head = "<tr><th>question</th><th>estimate</th><th>threshold</th><th>verdict</th></tr>"
-    rows = []
-    for finding in findings:
-        estimate = str(finding.measurement.statistic) if finding.measurement else ""
-        cells = (finding.question, estimate, finding.threshold, finding.verdict)
-        rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-    return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+def _facts(finding: Finding) -> list[tuple[str, str]]:
+    """What a finding rests on, as rows of HTML; empty ones are left out."""
+    measured = finding.measurement
+    facts = {"check": finding.check, "because": finding.because, "the policy asks": finding.threshold}
+    if not finding.required:
+        facts["required"] = "no: this check cannot refuse"
+    if measured:
+        facts |= {"answer": measured.answer, measured.label: _described(measured.statistic)}
+        facts |= {"the same for the real holdout": _described(measured.control)}
+        facts |= {"smallest leak it would have seen": _described(measured.power)}
+        if measured.p_value is not None:
+            facts["p-value of its test, unadjusted"] = f"{measured.p_value:.2g}"
+        facts |= {"notes": " ".join(measured.notes), "source": measured.source}
+    return [(foreign(name), foreign(text)) for name, text in facts.items() if text]
+
+
+def _described(estimate: Estimate | None) -> str:
+    """An estimate with its n and the method of its interval."""
+    if estimate is None:
+        return ""
+    if math.isnan(estimate.value) or (estimate.n < SMALLEST_CELL and estimate.confidence < 1):
+        return f"not shown: fewer than {SMALLEST_CELL} records, or none"
+    if estimate.confidence == 1.0 and estimate.low == estimate.high:
+        return f"{estimate.value:,.4g}, n = {estimate.n:,}"
+    return f"{estimate}, n = {estimate.n:,}, {estimate.confidence:.0%} interval by {estimate.method}"
 
 
 def _number(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import time
@@ -42,6 +43,12 @@ def appearing(folder: Path, what: str) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise EnvironmentProblem(f"cannot write {what}: {error.strerror or type(error).__name__}") from error
         raise
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _put(staging: Path, folder: Path) -> None:

@@ -12,21 +12,24 @@ import numpy as np
 
 from synthgen.dicom.pixels import DicomPixels
 from synthgen.dicom.write import MANIFEST
-from synthgen.errors import UsageError
+from synthgen.errors import ReleaseRefused, UsageError
 from synthgen.image_io import LABELS
 from synthgen.images import DESCRIPTION, ImageData
+from synthgen.marks import MARKS
 
 
 def write_pictures(images: ImageData, folder: str | Path) -> Path:
-    """Write each image as a PNG of 8 or 16 bits, or a volume as NPY, and its record into `labels.csv`; all or nothing.
+    """Write synthetic images, each as a PNG of 8 or 16 bits or a volume as NPY, and their records; all or nothing.
 
-    PNG holds whole numbers from 0: values below are written as 0, above 65,535 as that. `read_images` reads the folder.
+    Each PNG says in its text chunks that it is synthetic; the records go into `labels.csv`. PNG holds whole numbers
+    from 0: values below are written as 0, above 65,535 as that. `read_images` reads the folder.
 
     Raises:
         UsageError: the folder exists.
         EnvironmentProblem: a full disk or an unwritable folder; nothing is left behind.
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     from synthgen.folders import appearing
     from synthgen.io import write
@@ -34,7 +37,9 @@ def write_pictures(images: ImageData, folder: str | Path) -> Path:
     folder = Path(folder)
     if folder.exists():
         raise UsageError(f"the folder {folder.name!r} exists: name another")
-    names = []
+    names, marks = [], PngInfo()
+    for key, text in MARKS.items():
+        marks.add_text(key, text)
     with appearing(folder, "the pictures") as staging:
         for i in range(len(images)):
             image = images.read(i)
@@ -45,7 +50,7 @@ def write_pictures(images: ImageData, folder: str | Path) -> Path:
             else:
                 top = 255 if image.dtype == np.uint8 or image.max() <= 255 else 65_535
                 whole = np.rint(np.clip(image, 0, top)).astype("uint8" if top == 255 else "uint16")
-                Image.fromarray(whole).save(staging / names[-1])
+                Image.fromarray(whole).save(staging / names[-1], pnginfo=marks)
         frame = images.records.frame
         frame.insert(0, "file", names)
         write(frame, staging / LABELS)
@@ -82,6 +87,7 @@ def copy_objects(images: ImageData, folder: str | Path) -> None:
 
     Raises:
         UsageError: an object holds frames that are not among the images.
+        ReleaseRefused: an object does not say that it is synthetic.
         EnvironmentProblem: a full disk or an unwritable folder; nothing is left behind.
     """
     from pydicom import dcmread
@@ -98,6 +104,8 @@ def copy_objects(images: ImageData, folder: str | Path) -> None:
             with pixels.entries[file].open() as stream:
                 content = stream.read()
             head = dcmread(io.BytesIO(content), stop_before_pixels=True)
+            if str(head.get("SyntheticData") or "").strip() != "YES":
+                raise ReleaseRefused("an object does not say that it is synthetic: SyntheticData (0008,001C) = YES")
             if any((file, frame) not in known for frame in range(int(head.get("NumberOfFrames") or 1))):
                 raise UsageError("a DICOM object holds frames that are not among these images: take all or none of it")
             (staging / f"{count:06d}.dcm").write_bytes(content)

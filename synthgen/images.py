@@ -91,7 +91,7 @@ class ImageData:
         return f"ImageData({len(self):,} images of {self.patient_count:,} patients)"
 
     def _repr_html_(self) -> str:
-        return self.records._repr_html_()
+        return self.records.described(repr(self))
 
     @classmethod
     def of_arrays(cls, images: Any, records: Any, *, schema: TableSchema | None = None) -> ImageData:

@@ -13,6 +13,8 @@ from synthgen.infer import canonical_table, infer_schema
 from synthgen.schema import TableSchema, read_schema
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
 _DELIMITERS = (",", ";", "\t", "|")
@@ -69,15 +71,16 @@ def read_raw(source: str | Path, *, encoding: str | None = None) -> pd.DataFrame
     return _named(_read_file(Path(source), encoding), Path(source).name)
 
 
-def write(data: TableData | pd.DataFrame, path: str | Path) -> None:
+def write(data: TableData | pd.DataFrame, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
     """Write a table by the path's suffix: .csv, .tsv, .parquet, .arrow, .feather or .xlsx. Missing values are empty.
 
     Args:
         data: patient records, or a pandas frame to be written as it is.
         path: of the file.
+        metadata: keys and values about the file, which Parquet and Arrow files can carry.
 
     Raises:
-        UsageError: another suffix.
+        UsageError: another suffix, or metadata for a file that cannot carry them.
         EnvironmentProblem: a full disk or an unwritable folder; no partial file is left.
     """
     path = Path(path)
@@ -86,13 +89,15 @@ def write(data: TableData | pd.DataFrame, path: str | Path) -> None:
     writers = {
         ".csv": lambda: frame.to_csv(part, index=False),
         ".tsv": lambda: frame.to_csv(part, index=False, sep="\t"),
-        ".parquet": lambda: frame.to_parquet(part, index=False),
-        ".arrow": lambda: frame.to_feather(part),
-        ".feather": lambda: frame.to_feather(part),
+        ".parquet": lambda: _write_arrow(frame, part, metadata),
+        ".arrow": lambda: _write_arrow(frame, part, metadata),
+        ".feather": lambda: _write_arrow(frame, part, metadata),
         ".xlsx": lambda: frame.to_excel(part, index=False),
     }
     if path.suffix not in writers:
         raise UsageError(f"cannot write {path.suffix or 'a file without suffix'}: known are {', '.join(writers)}")
+    if metadata and path.suffix in (".csv", ".tsv", ".xlsx"):
+        raise UsageError(f"a {path.suffix} file carries no metadata: write Parquet or Arrow")
     try:
         writers[path.suffix]()
         part.replace(path)
@@ -100,6 +105,18 @@ def write(data: TableData | pd.DataFrame, path: str | Path) -> None:
         raise EnvironmentProblem(f"cannot write {path.name!r}: {error.strerror or type(error).__name__}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _write_arrow(frame: pd.DataFrame, path: Path, metadata: Mapping[str, str] | None) -> None:
+    import pyarrow as pa
+    from pyarrow import feather, parquet
+
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **(metadata or {})})
+    if path.suffix == ".parquet":
+        parquet.write_table(table, path)
+    else:
+        feather.write_feather(table, path)
 
 
 def _schema(raw: pd.DataFrame, schema: TableSchema | str | Path | None, partial: bool, name: str) -> TableSchema:
@@ -113,9 +130,7 @@ def _schema(raw: pd.DataFrame, schema: TableSchema | str | Path | None, partial:
     if extra or lacking:
         parts = [f"lacks {lacking}" if lacking else "", f"has {extra}, which the schema lacks" if extra else ""]
         raise DataError(f"{name} does not fit its schema: it " + " and ".join(part for part in parts if part))
-    kept = tuple(column for column in chosen.columns if column.name in present)
-    gone = set(chosen.names) - present
-    return replace(chosen, columns=kept, rules=tuple(r for r in chosen.rules if not gone & set(r.columns)))
+    return chosen.keeping(present)
 
 
 def _named(raw: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from synthgen import registry
 from synthgen.errors import ConfigError, suggest
 from synthgen.findings import Decision, Estimate, Finding, Measurement, Modality, Outcome
 from synthgen.ledger import spent
@@ -147,14 +148,19 @@ def load_policy(name: str | Path) -> Policy:
     'REFUSE'
 
     Raises:
-        ConfigError: neither; the message suggests the nearest shipped name.
+        ConfigError: neither, or one that names a check which is not installed; the message suggests the nearest name.
+        EnvironmentProblem: a check of a plug-in that is broken.
     """
     if str(name) in shipped_policies():
-        return Policy.from_text(policy_text(str(name)), source=repr(str(name)))
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        raise ConfigError(f"no policy {path.name!r} and no such file: {suggest(str(name), shipped_policies())}")
-    return Policy.from_text(path.read_text(encoding="utf-8"), source=repr(path.name))
+        source, text = repr(str(name)), policy_text(str(name))
+    else:
+        path = Path(name)
+        if path.suffix not in (".yaml", ".yml") or not path.is_file():
+            raise ConfigError(f"no policy {path.name!r} and no such file: {suggest(str(name), shipped_policies())}")
+        source, text = repr(path.name), path.read_text(encoding="utf-8")
+    policy = Policy.from_text(text, source=source)
+    registry.require("checks", (*policy.checks, *policy.images), where=f"the policy {source}")
+    return policy
 
 
 def judge(measurement: Measurement, policy: Policy, *, question: str, adjusted_p: float | None = None) -> Finding:
@@ -244,7 +250,7 @@ def _test(measurement: Measurement, adjusted_p: float | None, minimum: float) ->
     if p_value is None:
         return "INCONCLUSIVE", "its test gave no p-value"
     if not p_value >= minimum:  # NaN fails too
-        return "FAIL", f"the test for a leak has p = {p_value:.2g} < {minimum:g}"
+        return "FAIL", f"the test for a leak has p = {_told_apart(p_value, minimum)} < {minimum:g}"
     return "PASS", f"the test for a leak has p = {p_value:.2g}"
 
 
@@ -252,11 +258,19 @@ def _power(power: Estimate | None, maximum: float) -> tuple[str, str]:
     if power is None:
         return "INCONCLUSIVE", "the check does not say which leak it would have seen"
     if power.high > maximum:
-        return (
-            "INCONCLUSIVE",
-            f"only a leak of {power.high:.3g} or more would have been seen; the policy asks {maximum:g}",
-        )
+        smallest = _told_apart(power.high, maximum)
+        return "INCONCLUSIVE", f"only a leak of {smallest} or more would have been seen; the policy asks {maximum:g}"
     return "PASS", f"a leak of {power.high:.2g} would have been seen"
+
+
+def _told_apart(value: float, limit: float) -> str:
+    """A number with two digits, or as many as it takes to read differently from its limit.
+
+    >>> _told_apart(0.0312, 0.02), _told_apart(0.020040, 0.02)
+    ('0.031', '0.02004')
+    """
+    texts = (f"{value:.{digits}g}" for digits in range(2, 17))
+    return next((text for text in texts if float(text) != limit), f"{value:g}")
 
 
 def _worst(verdicts: Sequence[tuple[str, str]]) -> tuple[str, str]:

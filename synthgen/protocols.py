@@ -122,6 +122,7 @@ class Check(Protocol):
 
     name: str  # "copies.neighbor"; the part before the dot is the family
     question: str  # "Does the synthetic table copy train patients?"
-    needs: frozenset[str]  # of {"train", "holdout", "synthetic", "images", "cohort", "refit", "target", ...}
+    # of {"train", "holdout", "synthetic", "images", "cohort", "refit", "target", "survival", "estimates", "rules"}
+    needs: frozenset[str]
 
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -45,6 +45,25 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Regression:
+    """A regression that the data are meant for; a check compares its coefficients (`utility.estimates`).
+
+    Logistic where the outcome has two values, else linear; the effects of the predictors add up.
+
+    >>> Regression("died", ("age", "sex")).columns
+    ('died', 'age', 'sex')
+    """
+
+    outcome: str
+    predictors: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that it names."""
+        return (self.outcome, *self.predictors)
+
+
+@dataclass(frozen=True)
 class TableSchema:
     """The columns of a table in order, the rules between them, and the codes that mean "missing" everywhere.
 
@@ -56,6 +75,7 @@ class TableSchema:
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...] = ()
     missing: tuple[str, ...] = DEFAULT_MISSING
+    estimates: tuple[Regression, ...] = ()  # what will be estimated from the data
 
     def __post_init__(self) -> None:
         _validate(self)
@@ -118,9 +138,22 @@ class TableSchema:
 
     def synthetic(self) -> TableSchema:
         """The schema of a synthetic table: the same without free text."""
-        kept = tuple(column for column in self.columns if column.kind != "text")
-        gone = set(self.names) - {column.name for column in kept}
-        return replace(self, columns=kept, rules=tuple(r for r in self.rules if not gone & set(r.columns)))
+        return self.keeping([column.name for column in self.columns if column.kind != "text"])
+
+    def keeping(self, names: Collection[str]) -> TableSchema:
+        """This schema with some columns only, and the rules and regressions that name no others.
+
+        >>> schema = TableSchema((Column("age", "integer"), Column("died", "boolean")))
+        >>> replace(schema, estimates=(Regression("died", ("age",)),)).keeping(["age"]).estimates
+        ()
+        """
+        known = set(names)
+        return replace(
+            self,
+            columns=tuple(column for column in self.columns if column.name in known),
+            rules=tuple(rule for rule in self.rules if set(rule.columns) <= known),
+            estimates=tuple(one for one in self.estimates if set(one.columns) <= known),
+        )
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain data for YAML and JSON; defaults are left out."""
@@ -130,7 +163,9 @@ class TableSchema:
             kept = {key: list(v) if isinstance(v, tuple) else v for key, v in body.items() if v not in (None, ())}
             columns[column.name] = kept
         rules = [rule_to_mapping(rule) for rule in self.rules]
-        return {"missing": list(self.missing), "columns": columns, "rules": rules}
+        declared = [{"outcome": one.outcome, "predictors": list(one.predictors)} for one in self.estimates]
+        estimates = {"estimates": declared} if declared else {}
+        return {"missing": list(self.missing), "columns": columns, "rules": rules, **estimates}
 
     @staticmethod
     def from_mapping(data: Any) -> TableSchema:
@@ -141,11 +176,12 @@ class TableSchema:
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("columns"), Mapping):
             raise SchemaError("a schema is a mapping with 'columns', a mapping of column name to its description")
-        _known(data, ("columns", "rules", "missing"), "the schema")
+        _known(data, ("columns", "rules", "missing", "estimates"), "the schema")
         columns = tuple(_column(str(name), body) for name, body in data["columns"].items())
         rules = tuple(rule_from_mapping(entry) for entry in data.get("rules") or ())
         missing = tuple(str(code) for code in data.get("missing", DEFAULT_MISSING))
-        return TableSchema(columns, rules, missing)
+        estimates = tuple(_regression(entry) for entry in data.get("estimates") or ())
+        return TableSchema(columns, rules, missing, estimates)
 
 
 def read_schema(path: str | Path) -> TableSchema:
@@ -196,6 +232,9 @@ def schema_yaml(schema: TableSchema, *, comments: Mapping[str, str] | None = Non
         "#   - sum: {total: total, parts: [a, b]}                       (the total is computed, not learned)",
         "#   - formula: {column: bmi, expression: weight / (height / 100) ** 2}   (computed; dates count days)",
         yaml.safe_dump({"rules": data["rules"]}, allow_unicode=True, sort_keys=False).rstrip(),
+        "# Regressions that the data are meant for; the audit compares their coefficients. For example:",
+        "#   - {outcome: died, predictors: [age, sex]}   (logistic: two values; linear: a number)",
+        yaml.safe_dump({"estimates": data.get("estimates", [])}, allow_unicode=True, sort_keys=False).rstrip(),
     ]
     return "\n".join(lines) + "\n"
 
@@ -210,6 +249,14 @@ def _column(name: str, body: Any) -> Column:
             listed = values[key] if isinstance(values[key], list) else [values[key]]
             values[key] = tuple(str(item) for item in listed)
     return Column(name=name, **values)
+
+
+def _regression(entry: Any) -> Regression:
+    if not isinstance(entry, Mapping) or not {"outcome", "predictors"} <= set(entry):
+        raise SchemaError("an entry of 'estimates' is a mapping: {outcome: COLUMN, predictors: [COLUMN, ...]}")
+    _known(entry, ("outcome", "predictors"), "an entry of 'estimates'")
+    listed = entry["predictors"] if isinstance(entry["predictors"], list) else [entry["predictors"]]
+    return Regression(str(entry["outcome"]), tuple(str(name) for name in listed))
 
 
 def _known(data: Mapping[str, Any], known: Iterable[str], where: str) -> None:
@@ -242,4 +289,14 @@ def _validate(schema: TableSchema) -> None:
             raise SchemaError(f"more than one column has the role {role!r}: {', '.join(schema.with_role(role))}")
     if schema.target and not schema[schema.target].learned:
         raise SchemaError(f"the target {schema.target!r} is an identifier or text, which is never learned")
+    for one in schema.estimates:
+        _validate_regression(one, schema)
     check_rules({column.name: column for column in schema.columns}, schema.rules)
+
+
+def _validate_regression(one: Regression, schema: TableSchema) -> None:
+    if not one.predictors or len(set(one.columns)) < len(one.columns):
+        raise SchemaError(f"the regression of {one.outcome!r} needs predictors, and each column once")
+    for name in one.columns:
+        if not schema[name].learned:
+            raise SchemaError(f"the regression of {one.outcome!r} names {name!r}, which is never learned")

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from synthgen.auditing import Audit
-from synthgen.findings import Decision, Estimate, Finding, Measurement, exactly
+from synthgen.findings import Cell, Decision, Estimate, Finding, Measurement, PairMap, exactly
 
 HOSTILE = (
     '<script>alert("x")</script>',
@@ -49,7 +49,7 @@ def estimate(value: float, half: float = 0.02, *, n: int = 1500, method: str = "
 
 def example_audit(outcome: str = "REFUSE", *, columns: tuple[str, ...] = COLUMNS, synthetic: str = "c" * 64) -> Audit:
     """An audit with this decision; only REFUSE has a failed finding among its reasons."""
-    findings = (*_privacy(), *_fidelity(columns), _utility())
+    findings = (*_privacy(), *_fidelity(columns), _groups(), _survival(), _utility())
     if outcome == "RELEASE":
         findings = tuple(
             dataclasses.replace(f, verdict="PASS", because="keeps it") if f.required else f for f in findings
@@ -86,6 +86,11 @@ def example_audit(outcome: str = "REFUSE", *, columns: tuple[str, ...] = COLUMNS
             "licence": "Apache-2.0",
             "settings": {"max_steps": 4000, "width": 256},
             "seconds": 61.2,
+            "training": {
+                "best_step": 300,
+                "history": [[100, 1.31234, 1.4], [200, 1.1, 1.2], [300, 1.0, 1.15], [400, 0.9, 1.18765]],
+            },
+            "cost": {"seconds": 61.2, "energy_kwh": 0.0012345, "device": "cpu", "threads": 2},
         },
     )
 
@@ -155,6 +160,20 @@ def _privacy() -> list[Finding]:
         answer="The best of 2 attackers is right in 52 % of pairs; a coin in 50 %.",
         curves={"ROC distance": roc(0.51), "ROC density ratio": roc(0.52)},
         source="van Breugel et al. 2023, arXiv:2302.12580",
+        seconds=3.21,
+    )
+    shares = (0.0007, 0.003, 0.007, 0.01, 0.013, 0.02, 0.05, 0.1, 0.3)
+    power = Measurement(
+        check="power",
+        label="smallest share of synthetic rows that would have been seen to be copies",
+        statistic=estimate(0.0134, 0.003, n=100, method="planted copies (100 draws)"),
+        better="lower",
+        answer="Had 20 of the 1,497 synthetic rows been copies, the copy test would have seen them.",
+        curves={
+            kind: tuple((share, min(1.0, share / seen) ** 3) for share in shares)
+            for kind, seen in (("exact", 0.013), ("noisy", 0.05), ("isolated", 0.01))
+        },
+        seconds=12.0,
     )
     return [
         Finding(
@@ -184,6 +203,7 @@ def _privacy() -> list[Finding]:
             "<= 0.02, p >= 0.001, sees leaks of 0.02",
             neighbor,
         ),
+        Finding("power", "Copies of how many patients would have been seen?", "PASS", "keeps it", False, "", power),
         Finding(
             "membership",
             "Can an attacker tell who was in the training data?",
@@ -208,6 +228,10 @@ def _fidelity(columns: tuple[str, ...]) -> list[Finding]:
     rng = np.random.default_rng(5)
     shape = {name: estimate(float(v), 0.012) for name, v in zip(columns, rng.beta(1.5, 20, len(columns)), strict=True)}
     missing = {name: estimate(float(v), 0.01) for name, v in zip(columns[:12], rng.beta(1, 40, 12), strict=True)}
+    for name in columns[:5]:
+        missing[f"missing rate, {name}"] = estimate(0.2, 0.03)
+        missing[f"missing rate, {name} (real holdout)"] = estimate(0.21, 0.03, n=642)
+    missing[f"missing rate, {columns[1]} (real holdout)"] = estimate(0.0123, 0.01, n=3)
     real = {f"{name} (real)": estimate(0.022, 0.009) for name in shape}
     pairs = {
         f"{a} × {b}": estimate(float(rng.beta(2, 20)), 0.02) for i, a in enumerate(columns[:10]) for b in columns[:i]
@@ -273,6 +297,9 @@ def _fidelity(columns: tuple[str, ...]) -> list[Finding]:
                 None,
                 None,
                 curves,
+                _cells(columns) if check == "fidelity.columns" else {},
+                _pairs(columns[:24]) if check == "fidelity.pairs" else None,
+                seconds=0.5,
             ),
         )
         for check, question, label, statistic, details, curves in checks
@@ -298,3 +325,65 @@ def _utility() -> Finding:
     )
     question = "Do models trained on it work on real patients?"
     return Finding("utility.train_on_synthetic", question, "PASS", "keeps >= -0.05", False, ">= -0.05", measured)
+
+
+def _cells(columns: tuple[str, ...]) -> dict[str, tuple[Cell, ...]]:
+    """Numbers, levels and a yes/no column in turn, as a check gives them of the 50 worst columns."""
+    kinds = (
+        ("below 20", "20 to 29", "30 to 39", "40 to 49", "50 to 59", "60 to 69", "70 and above", "missing"),
+        ("level 1", "level 2", "level 3 to level 5", "other levels"),
+        ("below 1", "1", "2 to 3", "4 and above or missing"),
+        ("before 2001", "2001 to 2002", "2002 and later"),
+        ("no", "yes"),
+    )
+    rng, found = np.random.default_rng(6), {}
+    for place, name in enumerate(columns[:50]):
+        labels = kinds[place % len(kinds)]
+        made, real = rng.dirichlet(np.full(len(labels), 5.0), size=2)
+        found[name] = tuple(
+            Cell(label, estimate(float(one), 0.02), estimate(float(other), 0.03, n=642))
+            for label, one, other in zip(labels, made, real, strict=True)
+        )
+    return found
+
+
+def _pairs(names: tuple[str, ...]) -> PairMap:
+    rng, count = np.random.default_rng(7), len(names)
+    places = [(i, j) for i in range(count) for j in range(i + 1, count)]
+    values = rng.exponential((0.05, 0.02), size=(len(places), 2)).round(4)
+    return PairMap(names, tuple((i, j, float(a), float(b)) for (i, j), (a, b) in zip(places, values, strict=True)))
+
+
+def _groups() -> Finding:
+    details = {}
+    for number, name in enumerate(("gender, group 1", "gender, group 2", "age, third 1", "age, third 2")):
+        details[f"AUC, {name}"] = estimate(0.7 + number / 50, 0.05)
+        details[f"AUC, {name} (real)"] = estimate(0.72 + number / 50, 0.05)
+        details[name] = estimate(0.05 + number / 100)
+        details[f"{name} (real holdout)"] = estimate(0.04, 0.01)
+    measured = Measurement(
+        check="subgroups.tables",
+        label="largest mean distance of a group's columns from the same group in train",
+        statistic=estimate(0.08),
+        better="lower",
+        answer="Of 4 groups, synthetic records are farthest from train in age, third 2.",
+        details=details,
+    )
+    return Finding("subgroups.tables", "As close for every group?", "NOT_JUDGED", "", False, "", measured)
+
+
+def _survival() -> Finding:
+    curves = {
+        name: tuple((float(t), round(math.exp(-t / scale), 3)) for t in range(0, 1200, 60))
+        for name, scale in (("train", 3050), ("synthetic", 2500), ("holdout", 3100))
+    }
+    measured = Measurement(
+        check="utility.survival",
+        label="largest distance from train of the Kaplan-Meier curve",
+        statistic=estimate(0.03, 0.02),
+        better="lower",
+        answer="Survival differs by up to 3.0 % at any time.",
+        control=estimate(0.02, 0.02, n=642),
+        curves=curves,
+    )
+    return Finding("utility.survival", "Do they survive as long?", "NOT_JUDGED", "", False, "", measured)

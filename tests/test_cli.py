@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import invented_patients
 
-from synthgen.cli import cli, main
+from synthgen.cli import cli, main, options
 
 SECRET = "Zebulon-4711"
 
@@ -311,6 +311,18 @@ def test_bad_calls(run, tmp_path, monkeypatch, arguments, code, message):
     assert (found, out) == (code, "")
     assert message in err
     assert sorted(path.name for path in tmp_path.iterdir()) == before  # nothing is half-written
+
+
+@pytest.mark.parametrize(("asked", "coloured"), [("", True), ("1", False)])
+def test_errors_are_coloured_unless_no_color_is_set(capsys, monkeypatch, asked, coloured):
+    monkeypatch.setattr(
+        "click.utils.should_strip_ansi", lambda stream, color: not color if color is not None else False
+    )
+    monkeypatch.setenv("NO_COLOR", asked)
+    options.fail("why")
+    err = capsys.readouterr().err
+    assert ("\x1b[" in err) == coloured
+    assert err.endswith("why\n")
 
 
 @pytest.mark.parametrize("command", [("demo",), ("fit", "p.csv", "--generator", "independent", "--seed", 1)])

@@ -154,7 +154,7 @@ def test_no_file_of_the_run_names_a_patient(ran):
 def test_only_the_audited_cohort_is_released(ran, tmp_path):
     folder, _, study, outcome = ran
     made = folder / "run" / "synthetic"
-    from synthgen.study import read_study_data
+    from synthgen.stages import read_study_data
 
     train, _ = read_study_data(study)
     again = read_written(made, train.schema, train.link)

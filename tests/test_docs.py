@@ -11,16 +11,32 @@ import pytest
 from conftest import ROOT
 
 import synthgen
+from synthgen import registry
+from synthgen.auditing import PRIVACY_FAMILIES
 from synthgen.cli import cli
+from synthgen.testing.leaks import LEAKS
 
 README = (ROOT / "README.md").read_text()
 
 
-def test_cli_reference_is_up_to_date():
-    spec = importlib.util.spec_from_file_location("make_cli_reference", ROOT / "docs" / "make_cli_reference.py")
+def made_by(script):
+    """The page that a script in docs/ writes, as it is and as it would be written now."""
+    spec = importlib.util.spec_from_file_location(script, ROOT / "docs" / f"{script}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.PATH.read_text() == module.reference(), "run: make docs"
+    return module.PATH.read_text(), module.reference()
+
+
+@pytest.mark.parametrize("script", ["make_cli_reference", "make_api_reference"])
+def test_references_are_up_to_date(script):
+    there, made = made_by(script)
+    assert there == made, "run: make docs"
+
+
+def test_api_reference_has_every_public_name():
+    text = (ROOT / "docs" / "api.md").read_text()
+    for name in synthgen.__all__:
+        assert f"\n### synthgen.{name}\n" in text
 
 
 def test_readme_names_every_command_and_exit_code():
@@ -30,11 +46,63 @@ def test_readme_names_every_command_and_exit_code():
         assert re.search(rf"^\| {code} \|", README, re.M)
 
 
-def test_links_in_markdown_lead_somewhere():
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            if not target.startswith("http"):
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md"))]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+
+
+def anchors(page):
+    """The anchors of a page's headings, as code hosts make them: equal ones are numbered."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)
+    found, taken = set(), {}
+    for heading in re.findall(r"^#+ (.+)$", text, re.M):
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w -]", "", plain.lower()).replace(" ", "-")
+        found.add(slug + (f"-{taken[slug]}" if slug in taken else ""))
+        taken[slug] = taken.get(slug, 0) + 1
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"\w+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        at = (page.parent / name).resolve() if name else page
+        assert at.exists(), target
+        assert at.is_relative_to(ROOT), target
+        assert not anchor or anchor in anchors(at), target
+
+
+def test_anchors_are_those_of_code_hosts(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A `code`: two\n```sh\n# none\n```\n## a code two\n## [Link](x.md), 3\n")
+    assert anchors(page) == {"a-code-two", "a-code-two-1", "link-3"}
+
+
+def test_every_page_is_in_the_index_and_every_picture_is_small_and_shown():
+    texts = {page: page.read_text() for page in PAGES}
+    for page in (ROOT / "docs").glob("[!R]*.md"):
+        assert f"({page.name})" in texts[ROOT / "docs" / "README.md"], page.name
+    for picture in (ROOT / "docs").glob("*.png"):
+        assert any(f"{picture.name})" in text for text in texts.values()), picture.name
+        assert picture.stat().st_size < 250_000, picture.name
+
+
+def test_every_check_is_explained_and_every_blind_spot_is_named():
+    text = (ROOT / "docs" / "concepts.md").read_text()
+    for name in registry.names("checks"):
+        family = name.split(".")[0]
+        assert f"`{name}`" in text or (family not in PRIVACY_FAMILIES and f"| `{family}` |" in text), name
+    for case in LEAKS:
+        assert case.demand is not None or f"*{case.name}*" in text, case.name
+
+
+def test_exit_codes_in_the_shell_page_are_those_of_the_readme():
+    page = (ROOT / "docs" / "shell.md").read_text()
+    for code, meaning in re.findall(r"^\| (\d+) \| ([^:;(|]+)", README, re.M):
+        assert re.search(rf"^\| {code} \| {re.escape(meaning.split(',')[0].strip())}", page, re.M), code
 
 
 def test_readme_snippet_runs(tmp_path, monkeypatch):

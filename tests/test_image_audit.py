@@ -176,7 +176,7 @@ def test_other_files_of_a_dicom_folder_are_not_released(cohort, made, tmp_path):
     folder = release(passed, read, tmp_path / "release")
     verify(folder)
     names = {path.name for path in (folder / "images").iterdir()}
-    assert names == {"labels.csv", *(f"{i + 1:06d}.dcm" for i in range(len(made)))}
+    assert names == {"labels.csv", "labels.csv-metadata.json", *(f"{i + 1:06d}.dcm" for i in range(len(made)))}
     for judged in (conformance(folder / "images"), marks(folder / "images")):
         assert judged.error_count == 0, judged.errors
     path = next(path for path in sorted((tmp_path / "made" / "DICOM").rglob("*")) if path.is_file())
@@ -188,7 +188,11 @@ def test_other_files_of_a_dicom_folder_are_not_released(cohort, made, tmp_path):
 
 
 def test_an_object_is_copied_with_all_its_frames_or_not_at_all(tmp_path):
-    images = read_images(get_testdata_file("emri_small.dcm"), accept=ACCEPTABLE)
+    data = dcmread(get_testdata_file("emri_small.dcm"))
+    data.SyntheticData = "YES"  # else it does not go at all
+    (tmp_path / "frames").mkdir()
+    data.save_as(tmp_path / "frames" / "some.dcm")
+    images = read_images(tmp_path / "frames", accept=ACCEPTABLE)
     assert len(images) > 2
     copy_objects(images, tmp_path / "all")
     assert len(read_images(tmp_path / "all", accept=ACCEPTABLE)) == len(images)

@@ -1,5 +1,7 @@
 """Do the figures for notebooks show what was measured? By what lies on their axes."""
 
+import dataclasses
+
 import pytest
 from example_audit import example_audit
 from matplotlib.figure import Figure
@@ -41,7 +43,7 @@ def test_a_limit_far_away_does_not_flatten_the_gap():
 def test_an_audits_columns_are_drawn_as_the_report_rounds_them(name):
     audit = example_audit()
     measurement = public(audit)["fidelity.columns"].measurement
-    figure = audit.plot(name)
+    figure = audit.plot(name).figure
     assert isinstance(figure, Figure)
     real, ours = figure.axes[0].lines
     expected = {key: e.value for key, e in measurement.details.items() if key in {c["name"] for c in audit.columns}}
@@ -53,14 +55,18 @@ def test_an_audits_columns_are_drawn_as_the_report_rounds_them(name):
 def test_a_curve_is_drawn_as_the_check_gave_it():
     audit = example_audit()
     curves = public(audit)["membership"].measurement.curves
-    axes = audit.plot("membership").axes[0]
+    axes = audit.plot("membership").figure.axes[0]
     drawn = [line.get_xydata().tolist() for line in axes.lines]
     for curve in curves.values():
         assert [[max(x, 1e-3), max(y, 1e-3)] for x, y in curve] in drawn
     assert axes.get_xscale() == "log"
-    assert audit.plot("membership").get_label() == "Who was in the training data? The attacker's hits"
+    assert audit.plot("membership").figure.get_label() == "Who was in the training data? The attacker's hits"
 
 
 def test_unknown_pictures_are_refused_with_those_there_are():
-    with pytest.raises(UsageError, match=r"no picture 'fidelity.colums': did you mean 'fidelity.columns'"):
-        example_audit().plot("fidelity.colums")
+    there = r"this audit has .*membership, .*fidelity\.columns, fidelity\.pairs"
+    with pytest.raises(UsageError, match=rf"no picture 'colums': did you mean 'columns'\? {there}"):
+        example_audit().plot("colums")
+    empty = dataclasses.replace(example_audit(), findings=(), generator=None)
+    with pytest.raises(UsageError, match="no picture 'columns': this audit has none"):
+        empty.plot("columns")

@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from example_audit import HOSTILE, example_audit
+from pyarrow import parquet
 
 from synthgen import io
 from synthgen.auditing import Audit, audit
 from synthgen.data import TableData
 from synthgen.errors import DataError, EnvironmentProblem, ReleaseRefused, UsageError
+from synthgen.folders import sha256_of
 from synthgen.releasing import CHECKSUMS, FILES, release, verify
 from synthgen.report.datasheet import TO_FILL, datasheet
 from synthgen.report.public import public
@@ -275,7 +277,7 @@ def test_a_folder_with_right_checksums_and_another_decision_is_refused(released,
 
     copy = Path(shutil.copytree(released, tmp_path / "copy"))
     passed(table(), "REFUSE").save(copy)
-    digests = {name: module._digest(copy / name) for name in FILES}
+    digests = {name: sha256_of(copy / name) for name in FILES}
     (copy / CHECKSUMS).write_text(module._checksum_text(digests))
     with pytest.raises(ReleaseRefused, match="REFUSE"):
         verify(copy)
@@ -348,7 +350,7 @@ def _fail_at(monkeypatch: pytest.MonkeyPatch, victim: str) -> None:
     elif victim == "rename":
         monkeypatch.setattr(Path, "rename", failing(Path.rename, lambda source, target: str(source).endswith(".part")))
     elif victim == "data.parquet":
-        monkeypatch.setattr(pd.DataFrame, "to_parquet", failing(pd.DataFrame.to_parquet, lambda *args: True))
+        monkeypatch.setattr(parquet, "write_table", failing(parquet.write_table, lambda *args: True))
     else:
         concerned = failing(Path.write_text, lambda path, *args: victim in path.name)
         monkeypatch.setattr(Path, "write_text", concerned)

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import http.server
 import math
 import re
-import shutil
-import subprocess
-import threading
 import warnings
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -21,15 +17,11 @@ from example_audit import COLUMNS, HOSTILE, estimate, example_audit, with_findin
 from synthgen import report
 from synthgen.errors import EnvironmentProblem
 from synthgen.findings import Estimate, Finding, exactly
-from synthgen.report.content import folded_rows, groups, paired
+from synthgen.report.content import cell_rows, folded_rows, groups, paired
 from synthgen.report.plots import pictures
 from synthgen.report.public import CURVE_POINTS, figure, interval, public, rounded, shown
 
 GOLDEN = Path(__file__).parent / "golden" / "report.md"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on this machine: the page is not opened in a browser"
-)
 CSS = Path(report.__file__).parent / "templates" / "report.css"
 
 
@@ -71,8 +63,13 @@ class Page(HTMLParser):
 
 
 @functools.cache
-def page(outcome: str = "REFUSE") -> Page:
-    return Page(report.render_html(example_audit(outcome)))
+def html_of_example() -> str:
+    return report.render_html(example_audit())
+
+
+@functools.cache
+def page() -> Page:
+    return Page(html_of_example())
 
 
 def test_the_markdown_report_is_the_golden_one():
@@ -93,33 +90,47 @@ def test_the_page_has_the_golden_outline():
         "Columns",
         "To find the same result again",
     ]
-    assert [text for level, text in headings if level == 3][:7] == [
+    assert [text for level, text in headings if level == 3][:15] == [
         "Does the synthetic table copy train patients?",
+        "How small a leak would have been seen?",
         "Who was in the training data? The attacker's hits",
         "Missing values, column by column",
         "Columns: how far each distribution is off",
         "Pairs of columns: how far relations are off",
+        "Pairs of columns: which relations are off",
         "Can a classifier tell synthetic from real?",
+        "Records of groups of patients",
+        "Models for groups of patients, tested on real ones",
+        "Survival of train, holdout and synthetic patients",
         "Models trained on synthetic data, tested on real patients",
+        "Training",
+        "Time and energy",
+        "Columns: synthetic over real",
     ]
 
 
 @pytest.mark.parametrize("outcome", ["RELEASE", "REFUSE", "REVIEW"])
 def test_first_screen_says_the_decision_in_words_and_in_colour(outcome):
-    page_ = page(outcome)
+    page_ = Page(report.render_html(example_audit(outcome), pictures=False))
     header = page_.all("header")[0]
     assert header["class"] == f"decision {outcome.lower()}"
     assert page_.headings[0][1].startswith(outcome)
-    before_pictures = page_.text.split("Pictures")[0]
+    before_pictures = page_.text.split("Findings in detail")[0]
     assert "ab" * 32 in before_pictures  # the policy's hash
     for told in ("research-share", "1,497", "642", "0.520 [0.480, 0.560]", "≤ 0.55"):
         assert told in before_pictures
 
 
-@pytest.mark.parametrize("render", [report.render_html, report.render_markdown])
-def test_both_reports_hold_the_same_content(render):
+@pytest.mark.parametrize("form", ["html", "markdown"])
+def test_both_reports_hold_the_same_content(form):
     audit = example_audit()
-    text = Page(render(audit)).text if render is report.render_html else render(audit).replace("\\", "")
+    text = page().text if form == "html" else report.render_markdown(audit).replace("\\", "")
+    pictures_ = pictures(public(audit))
+    assert len(pictures_) == 14
+    for picture in pictures_:
+        assert picture.alt in text, "what is drawn is told"
+    for row in cell_rows(public(audit)):
+        assert all(part in text for part in row)
     for finding in audit.findings:
         assert finding.question in text
         if finding.measurement:
@@ -129,8 +140,7 @@ def test_both_reports_hold_the_same_content(render):
 
 
 def test_the_page_runs_no_script_and_asks_for_nothing():
-    html = report.render_html(example_audit())
-    elements = page().elements
+    html, elements = html_of_example(), page().elements
     assert not {"script", "link", "img", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in elements}
     for tag, attributes in elements:
         assert "style" not in attributes, "the content security policy forbids inline styles"
@@ -148,7 +158,7 @@ def test_names_that_hold_markup_are_shown_as_text():
     text = page().text
     for name in HOSTILE:
         assert shown(name) in text
-    html = report.render_html(example_audit())
+    html = html_of_example()
     assert "<script" not in html
     assert "{{ 7 * 7 }}" in text
     assert "\u202e" not in html
@@ -181,7 +191,7 @@ def test_the_page_is_sound_for_screen_readers():
             for target in (attributes.get(name) or "").split():
                 assert target.lstrip("#") in ids, target
     drawn = page().all("svg")
-    assert len(drawn) == 7
+    assert len(drawn) == 14 + len(COLUMNS)
     for svg in drawn:
         assert svg["role"] == "img"
         assert len(svg["aria-labelledby"].split()) == 2
@@ -205,12 +215,12 @@ def test_colours_have_contrast_in_light_and_dark():
 
 
 def test_the_same_audit_gives_the_same_bytes():
-    assert report.render_html(example_audit()) == report.render_html(example_audit())
+    assert report.render_html(example_audit()) == html_of_example()
 
 
 def test_pictures_hold_no_date_and_no_foreign_reference():
     for picture in pictures(public(example_audit())):
-        assert "http" not in picture.svg.replace("http://ex…", "")
+        assert "http" not in re.sub(r"\(http:[^<]*", "", picture.svg), "but in a column's name"
         assert not re.search(r"20\d\d-\d\d", picture.svg)
 
 
@@ -223,12 +233,14 @@ def test_a_thousand_columns_are_folded_and_the_worst_are_drawn():
     html = report.render_html(example_audit(columns=tuple(f"c{number}" for number in range(1000))))
     assert "The worst 40 of 1000 are drawn" in html
     assert "<summary>All columns (1000)</summary>" in html
+    assert "<summary>Further columns (38)</summary>" in html
+    assert len(html.encode()) < 700_000
 
 
 def test_many_reasons_are_told_below_the_first_screen():
     reasons = tuple(f"reason number {number}" for number in range(9))
     decision = dataclasses.replace(example_audit().decision, reasons=reasons)
-    found = Page(report.render_html(dataclasses.replace(example_audit(), decision=decision)))
+    found = Page(report.render_html(dataclasses.replace(example_audit(), decision=decision), pictures=False))
     assert (2, "Reasons of the decision") in found.headings
     assert "5 more" in found.text
     assert all(reason in found.text for reason in reasons)
@@ -243,7 +255,7 @@ def test_pictures_can_be_left_out():
 def test_small_cells_are_suppressed_everywhere():
     audit = example_audit()
     assert audit["membership"].measurement.details["tiny stratum"].n == 7
-    for text in (report.render_html(audit), report.render_markdown(audit), str(public(audit).to_json())):
+    for text in (html_of_example(), report.render_markdown(audit), str(public(audit).to_json())):
         assert "0.771" not in text
         assert "tiny stratum" in text
     assert math.isnan(public(audit)["membership"].measurement.details["tiny stratum"].value)
@@ -317,18 +329,19 @@ def test_groups_keep_every_finding_and_put_privacy_first():
 
 def test_an_audit_without_findings_still_reads():
     audit = dataclasses.replace(example_audit(), findings=(), columns=(), generator=None)
-    assert "not recorded" in report.render_html(audit)
+    assert "not recorded" in report.render_html(audit, pictures=False)
     assert "not recorded" in report.render_markdown(audit)
 
 
 def test_writing_leaves_two_files_and_nothing_else(tmp_path):
     path = report.write(example_audit(), tmp_path / "new")
-    assert path.read_text(encoding="utf-8") == report.render_html(example_audit())
+    assert path.read_text(encoding="utf-8") == html_of_example()
     assert sorted(p.name for p in path.parent.iterdir()) == ["report.html", "report.md"]
 
 
 def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
-    report.write(example_audit("REVIEW"), tmp_path)
+    audit = dataclasses.replace(example_audit("REVIEW"), findings=())
+    report.write(audit, tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     write = Path.write_text
 
@@ -339,95 +352,19 @@ def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(EnvironmentProblem, match="No space left"):
-        report.write(example_audit("REFUSE"), tmp_path)
+        report.write(dataclasses.replace(audit, seed=8), tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def test_glyphs_that_the_layout_font_lacks_are_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "🩺" in report.render_html(example_audit(columns=(*COLUMNS, "🩺", "漢字")))
+        assert "🩺" in report.render_html(example_audit(columns=(*COLUMNS[:10], "🩺", "漢字")))
 
 
 @pytest.mark.parametrize(("value", "expected"), [(1e9, "1,000,000,000"), (0.000012, "0.000012"), (-0.5, "-0.500")])
 def test_figures_read_well(value, expected):
     assert figure(value) == expected
-
-
-# In a browser ---------------------------------------------------------------------------------------------------------
-
-MEASURE = """<script>
-for (const fold of document.querySelectorAll("details")) fold.open = true;
-const wide = [...document.querySelectorAll("body *")].filter(e => !e.closest(".scroll") && !e.closest("svg")
-  && !e.matches(".skip, .questions thead, .questions thead *") && e.getBoundingClientRect().right > innerWidth + 0.5);
-parent.postMessage([innerWidth, document.documentElement.scrollWidth, wide.length].join(" "), "*");
-</script></body>"""
-# A window has a least width; a frame has not.
-FRAME = """<!DOCTYPE html><script>
-addEventListener("message", told => document.documentElement.dataset.measured = told.data);
-</script><iframe src="measured.html" style="border: 0; width: WIDTHpx; height: 900px"></iframe>"""
-
-
-@pytest.fixture(scope="module")
-def page_file(tmp_path_factory):
-    return report.write(example_audit(), tmp_path_factory.mktemp("report"))
-
-
-@needs_chromium
-@pytest.mark.parametrize("width", [375, 1440])
-def test_nothing_overflows(page_file, tmp_path, width):
-    html = page_file.read_text(encoding="utf-8")
-    loosened = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html).replace("</body>", MEASURE)
-    (tmp_path / "measured.html").write_text(loosened, encoding="utf-8")
-    (tmp_path / "frame.html").write_text(FRAME.replace("WIDTH", str(width)), encoding="utf-8")
-    wait = "--virtual-time-budget=10000"
-    dom = _chromium(tmp_path / "frame.html", tmp_path, "--dump-dom", "--window-size=1600,900", wait).stdout
-    inner, scrolled, wide = map(int, re.search(r'data-measured="(\d+) (\d+) (\d+)"', dom).groups())
-    assert inner == width
-    assert scrolled <= inner
-    assert wide == 0
-
-
-@needs_chromium
-def test_the_browser_logs_no_error_and_asks_for_nothing(page_file, tmp_path):
-    """Every host name leads to a server of ours; a page that does ask for something shows that we would see it."""
-    asking = tmp_path / "asking.html"
-    asking.write_text('<img src="http://example.org/pixel.png"><script>console.error("seen")</script>')
-    requests, browser = _watched(asking, tmp_path)
-    assert "/pixel.png" in requests
-    assert "seen" in browser.stderr
-    requests, browser = _watched(page_file, tmp_path)
-    assert requests == []
-    assert not re.findall(r"CONSOLE.*", browser.stderr)
-    assert (tmp_path / "picture.png").stat().st_size > 10_000
-
-
-def _watched(path: Path, folder: Path) -> tuple[list[str], subprocess.CompletedProcess[str]]:
-    requests: list[str] = []
-
-    class Watch(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            requests.append(self.path)
-            self.send_error(404)
-
-        def log_message(self, *args):
-            return None
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Watch) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        rules = f"--host-resolver-rules=MAP * 127.0.0.1:{server.server_address[1]}"
-        browser = _chromium(path, folder, f"--screenshot={folder / 'picture.png'}", "--enable-logging=stderr", rules)
-        server.shutdown()
-    return requests, browser
-
-
-def _chromium(path: Path, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    profile = folder / "profile"
-    shutil.rmtree(profile, ignore_errors=True)
-    fixed = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    quiet = "--disable-component-update --disable-sync --disable-features=NetworkTimeServiceQuerying"
-    command = [CHROMIUM, *fixed.split(), *quiet.split(), f"--user-data-dir={profile}", *flags, path.resolve().as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
 def _variables(block: str) -> dict[str, str]:
@@ -459,7 +396,7 @@ def test_what_was_folded_is_shown_in_coarse_counts():
         (shown(HOSTILE[0]), "fewer than 10", "1,204", "1,200"),
     )
     assert public(public(audit)).generator == public(audit).generator
-    page, text = Page(report.render_html(audit)), report.render_markdown(audit)
+    page, text = Page(report.render_html(audit, pictures=False)), report.render_markdown(audit)
     assert any("What was folded" in heading for _, heading in page.headings)
     assert "## What was folded to protect patients" in text
     assert "fewer than 10 | 1,204 | 1,200 |" in text

@@ -33,6 +33,7 @@ for command in (
     draw.impute,
     assess.audit,
     assess.validate,
+    assess.compare,
     assess.release,
     assess.verify,
     assess.report,

@@ -1,4 +1,4 @@
-"""Commands that judge data: audit, validate, release, verify, report."""
+"""Commands that judge data: audit, validate, compare, release, verify, report."""
 
 from __future__ import annotations
 
@@ -90,16 +90,67 @@ def validate(tables: options.Tables, policy: str, seed: int, as_json: bool) -> N
 
 
 @click.command()
+@click.argument("audits", metavar="AUDIT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="HTML page to write.")
+@options.force_option
+@options.json_option
+def compare(audits: tuple[Path, ...], output: Path | None, force: bool, as_json: bool) -> None:
+    """Put audits of one holdout side by side: checks in rows, audits in columns. Nothing is decided.
+
+    Each AUDIT is a folder with an audit.json, or the file; its column is called by its folder. Different policies or
+    train data are said; different holdouts cannot be compared.
+    """
+    from synthgen import comparison
+    from synthgen.report import write_comparison
+
+    if output:
+        options.require_absent(output, force=force)
+    found = comparison.compare(audits)
+    if output:
+        write_comparison(found, output)
+    if as_json:
+        options.emit(found.to_json())
+    else:
+        options.show_comparison(found)
+        if output:
+            options.show(f"page:    {output}")
+
+
+@click.command()
 @click.argument("audit", type=click.Path(path_type=Path))
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path), help="The audited table, images, or folder of a cohort."
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Release folder.")
-@click.option("--licence", help="Under which the data may be used, for the datasheet.")
+@click.option("--licence", help="Under which the data may be used: a name, or the address of its text.")
+@click.option(
+    "--sign-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="PEM file of an Ed25519 private key that signs the checksums (extra sign).",
+)
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="Model folder to release, too: only of a training with differential privacy, by synthgen run.",
+)
 @options.unit_option
 @options.force_option
-def release(audit: Path, data: Path, output: Path, licence: str | None, unit: Any, force: bool) -> None:
-    """Write a release folder, if the audit's decision was RELEASE and DATA are the audited ones."""
+def release(
+    audit: Path,
+    data: Path,
+    output: Path,
+    licence: str | None,
+    sign_key: Path | None,
+    model: Path | None,
+    unit: Any,
+    force: bool,
+) -> None:
+    """Write a release folder, if the audit's decision was RELEASE and DATA are the audited ones.
+
+    `openssl genpkey -algorithm ed25519 -out key.pem` makes a key for --sign-key, `openssl pkey -in key.pem -pubout
+    -out public.pem` its public half, for --public-key of verify. The passphrase of an encrypted key is read from
+    SYNTHGEN_SIGN_PASSPHRASE.
+    """
     from synthgen import releasing
     from synthgen.auditing import Audit
     from synthgen.cohort import Link
@@ -117,18 +168,27 @@ def release(audit: Path, data: Path, output: Path, licence: str | None, unit: An
         made = read_written(data, record.schema, Link(), unit=unit)
     else:
         made = read(data, schema=record.schema, partial=True)
-    folder = releasing.release(record, made, output, force=force, licence=licence)
+    folder = releasing.release(record, made, output, force=force, licence=licence, sign_key=sign_key, model=model)
     options.show(f"release: {folder}")
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-def verify(folder: Path) -> None:
-    """Check a release: every checksum, and that the decision was RELEASE."""
+@click.option(
+    "--public-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="PEM file of the publisher's public key: the release must bear its signature (extra sign).",
+)
+def verify(folder: Path, public_key: Path | None) -> None:
+    """Check a release: every checksum, that the decision was RELEASE and, given a public key, the signature."""
     from synthgen import releasing
 
-    releasing.verify(folder)
+    releasing.verify(folder, public_key=public_key)
     options.show("every file is as it was released; the decision was RELEASE")
+    if public_key:
+        options.show("the signature is by the owner of that key")
+    elif (folder / releasing.SIGNATURE).exists():
+        options.say("it is signed, which was not checked: give the publisher's key as --public-key")
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from synthgen.cli import options
-from synthgen.errors import UsageError, suggest
+from synthgen.errors import EnvironmentProblem, UsageError, suggest
 
 
 @click.group()
@@ -94,6 +94,8 @@ _EXTRAS = {
     "pynetdicom": ": pip install 'synthgen-health[pacs]' adds push to and pull from DICOM archives",
     "rapidocr": ": pip install 'synthgen-health[ocr]' adds a detector of faint text in pixels",
     "opacus": ": pip install 'synthgen-health[dp]' adds training with differential privacy",
+    "cryptography": ": pip install 'synthgen-health[sign]' adds signed releases",
+    "mlcroissant": ": pip install 'synthgen-health[cards]' validates and loads the croissant.json of a release",
     "codecarbon": ": pip install 'synthgen-health[energy]' adds the energy of a training to cost.json",
 }
 
@@ -159,9 +161,29 @@ def _listed(what: str) -> list[tuple[str, str, str]]:
         tables = [(name, entry.title, entry.licence) for name, entry in DATASETS.items()]
         return [*tables, ("phantom", "chest-like radiographs, drawn: synthgen dicom phantom -o FOLDER", "Apache-2.0")]
     if what == "checks":
-        return [(name, registry.create("checks", name).question, "Apache-2.0") for name in registry.names("checks")]
-    found = [(name, registry.find("generators", name)) for name in registry.names("generators")]
-    return [(name, _first_line(kind), kind.licence) for name, kind in found]
+        return [(name, _about(name), registry.licence("checks", name)) for name in registry.names("checks")]
+    return [(name, *_about_generator(name)) for name in registry.names("generators")]
+
+
+def _about(check: str) -> str:
+    """The question of a check, or what is wrong with the plug-in: one broken package hides no other."""
+    from synthgen import registry
+
+    try:
+        return str(registry.create("checks", check).question)
+    except EnvironmentProblem as problem:
+        return str(problem)
+
+
+def _about_generator(name: str) -> tuple[str, str]:
+    """What a generator is and its licence, or what is wrong with the plug-in."""
+    from synthgen import registry
+
+    try:
+        kind = registry.find("generators", name)
+    except EnvironmentProblem as problem:
+        return str(problem), ""
+    return _first_line(kind), kind.licence
 
 
 def _describe_generator(name: str) -> str:

@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -20,6 +21,8 @@ from synthgen.protocols import Progress, Run
 
 if TYPE_CHECKING:
     from synthgen.auditing import Audit
+    from synthgen.comparison import Comparison
+    from synthgen.findings import Decision
 
 COLOURS = {
     "PASS": "green",
@@ -124,8 +127,9 @@ def emit(data: Mapping[str, Any]) -> None:
 
 
 def fail(message: str) -> None:
-    """An error, on stderr."""
-    click.echo(click.style("Error: ", fg="red", bold=True, reset=True) + message, err=True)
+    """An error, on stderr; without colour where NO_COLOR asks for that (rich heeds it by itself)."""
+    plain = False if os.environ.get("NO_COLOR") else None
+    click.echo(click.style("Error: ", fg="red", bold=True, reset=True) + message, err=True, color=plain)
 
 
 def show_audit(audit: Audit, *, decision: bool = True) -> None:
@@ -149,13 +153,44 @@ def show_audit(audit: Audit, *, decision: bool = True) -> None:
             finding.threshold,
             Text(finding.verdict.replace("_", " "), style=COLOURS[finding.verdict]),
         )
-    console = _console()
-    console.print(table)
+    _console().print(table)
     if decision:
-        outcome = Text(audit.decision.outcome, style=COLOURS[audit.decision.outcome])
-        console.print(Text(f"Decision under policy {audit.policy['name']!r} ({audit.policy['hash'][:12]}): ") + outcome)
-        for reason in audit.decision.reasons:
-            console.print(Text(f"  - {reason}"))
+        show_decision(audit.decision, audit.policy)
+
+
+def show_decision(decision: Decision, policy: Mapping[str, str]) -> None:
+    """The decision under a policy, and why."""
+    from rich.text import Text
+
+    console, outcome = _console(), Text(decision.outcome, style=COLOURS[decision.outcome])
+    console.print(Text(f"Decision under policy {policy['name']!r} ({policy['hash'][:12]}): ") + outcome)
+    for reason in decision.reasons:
+        console.print(Text(f"  - {reason}"))
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Checks in rows, audits in columns: decisions on top, then verdict and estimate of each check, then the notes."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", *comparison.audits, show_lines=False, header_style="bold", expand=False)
+    outcomes = [audit.decision.outcome for audit in comparison.audits.values()]
+    table.add_row(Text("decision", style="bold"), *(Text(outcome, style=COLOURS[outcome]) for outcome in outcomes))
+    for name, texts in comparison.facts:
+        table.add_row(name, *texts)
+    table.add_section()
+    for row in comparison.rows:
+        cells = [Text("not asked", style="bright_black")] * len(row.findings)
+        for place, finding in enumerate(row.findings.values()):
+            if finding is not None:
+                cells[place] = Text(finding.verdict.replace("_", " "), style=COLOURS[finding.verdict])
+                cells[place].append(
+                    f"\n{finding.measurement.statistic}" if finding.measurement else "", style="default"
+                )
+        table.add_row(Text(row.question) + Text(f"\n{row.check}", style="bright_black"), *cells)
+    _console().print(table)
+    for note in comparison.notes:
+        show(note)
 
 
 def show_rows(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
@@ -195,7 +230,7 @@ def _drawing(bars: Any) -> Callable[[Progress], None]:
     tasks: dict[str, Any] = {}
 
     def progress(event: Progress) -> None:
-        key = event.stage.split(" ")[0].removesuffix("s") if event.stage.startswith("check") else event.stage
+        key = re.sub(r"\bchecks?( .*)?$", "check", event.stage)
         if key not in tasks:
             tasks[key] = bars.add_task(event.stage, total=event.total, figures="")
         bars.update(tasks[key], completed=event.done, total=event.total, description=event.stage)

@@ -57,6 +57,10 @@ def run(
 ) -> None:
     """The whole job on your own table, images, or both of one cohort: read, split, fit, sample, audit, decide, release.
 
+    Where the study lists several generators each is fitted, patients held back from train rank them, each is audited in
+    that order as one more audit of the holdout, and the first that passes is released. Exits with 3 if none passes, or
+    with 4 if one of them is for a person to review.
+
     --set a.b=c overrides a key of the study, such as --set generator.settings.max_seconds=60.
     """
     from synthgen.config import load_study
@@ -216,11 +220,12 @@ def run_job(
     from dataclasses import replace
 
     from synthgen.metrics import tracked
-    from synthgen.study import read_study_data, records_of, run_study
+    from synthgen.stages import read_study_data, records_of
+    from synthgen.study import run_study
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("several processes can train together, but not audit: launch synthgen fit, then sample, audit")
-    if keep_best and not (folder / "checkpoints").exists():
+    if keep_best and not [*folder.glob("checkpoints"), *folder.glob("generators/*/checkpoints")]:
         raise UsageError(f"--keep-best: {folder.name!r} holds no interrupted training")
     with options.job() as job, tracked(track, folder / "track", job.progress) as progress:
         run = replace(job, progress=progress)
@@ -236,18 +241,23 @@ def finish(context: click.Context, outcome: Outcome, *, as_json: bool) -> None:
         options.emit(outcome_json(outcome))
     else:
         show_outcome(outcome)
-    context.exit(outcome.audit.decision.exit_code)
+    context.exit(outcome.decision.exit_code)
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
     """What a job left behind, as plain data."""
     released = str(outcome.release) if outcome.release else None
-    return {**outcome.audit.to_json(), "report": str(outcome.report), "release": released}
+    places = {"report": str(outcome.report), "release": released}
+    return {**(outcome.selection or outcome.audit).to_json(), **places}
 
 
 def show_outcome(outcome: Outcome) -> None:
     """The findings, the decision, and where everything lies."""
-    options.show_audit(outcome.audit)
+    if outcome.selection:
+        options.show_comparison(outcome.selection.comparison)
+        options.show_decision(outcome.decision, outcome.audit.policy)
+    else:
+        options.show_audit(outcome.audit)
     options.show(f"report:  {outcome.report}")
     options.show(f"release: {outcome.release or 'none'}")
 

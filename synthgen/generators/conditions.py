@@ -7,7 +7,6 @@ Usable by every generator that has a codec: fill the hidden tokens of `codec.cla
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,11 +19,10 @@ from synthgen.generators.codec import TableCodec
 from synthgen.generators.rewriting import held_by
 from synthgen.generators.tokens import MISSING, Column, LevelColumn
 from synthgen.infer import canonical_table
-from synthgen.schema import NUMERIC
+from synthgen.schema import NUMERIC, TableSchema
 
 if TYPE_CHECKING:
     from synthgen.rng import Seed
-    from synthgen.schema import TableSchema
 
 Balance = str | Mapping[str, Mapping[Any, float]]  # a column, or a column and the share of each of its levels
 
@@ -137,7 +135,7 @@ def _canonical(codec: TableCodec, schema: TableSchema, cells: Mapping[str, Any])
     name, values = next(iter(cells.items()))
     require_learned(codec, schema, name)
     raw = values if isinstance(values, pd.Series) else pd.Series(values, dtype=object)
-    described = replace(schema, columns=(schema[name],), rules=())
+    described = TableSchema((schema[name],), missing=schema.missing)
     try:
         table = canonical_table(pd.DataFrame({name: raw.reset_index(drop=True)}), described, name="the condition")
     except DataError as error:

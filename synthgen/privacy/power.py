@@ -27,7 +27,7 @@ from synthgen.privacy.neighbors import (
 from synthgen.privacy.space import stacked
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
-from synthgen.schema import ORDERED, Column
+from synthgen.schema import ORDERED, Column, TableSchema
 
 _MOST = 400  # copies that are planted at most, and at most half of the synthetic rows
 _ISOLATED = 2_000  # train rows among which the most isolated are looked for
@@ -157,7 +157,7 @@ def _planted(evidence: Evidence, most: int, seed: Seed) -> dict[str, Neighbors]:
 
 
 def _found(evidence: Evidence, table: pd.DataFrame, names: list[str]) -> Neighbors:
-    schema = replace(evidence.train.schema, columns=tuple(evidence.train.schema[name] for name in names), rules=())
+    schema = TableSchema(tuple(evidence.train.schema[name] for name in names))
     planted = TableData(table.reset_index(drop=True), schema)
     sets = placed_by(replace(evidence, synthetic=planted, shared={}), names)
     return sets.pool().search(sets.synthetic)

@@ -10,8 +10,9 @@ from synthgen.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
     from synthgen.auditing import Audit
+    from synthgen.comparison import Comparison
 
-__all__ = ["render_html", "render_markdown", "write"]
+__all__ = ["render_comparison", "render_html", "render_markdown", "write", "write_comparison"]
 
 
 def render_html(audit: Audit, *, pictures: bool = True) -> str:
@@ -28,6 +29,13 @@ def render_markdown(audit: Audit) -> str:
     return render(audit)
 
 
+def render_comparison(comparison: Comparison) -> str:
+    """Several audits side by side as one HTML page; see `synthgen.report.side_by_side`."""
+    from synthgen.report.side_by_side import render_comparison as render
+
+    return render(comparison)
+
+
 def write(audit: Audit, folder: str | Path) -> Path:
     """Write `report.html` and `report.md` into a folder, each whole or not at all; returns the path of the page.
 
@@ -35,7 +43,22 @@ def write(audit: Audit, folder: str | Path) -> Path:
         EnvironmentProblem: the folder cannot be written.
     """
     folder = Path(folder)
-    pages = {"report.html": render_html(audit), "report.md": render_markdown(audit)}
+    _write_all({"report.html": render_html(audit), "report.md": render_markdown(audit)}, folder)
+    return folder / "report.html"
+
+
+def write_comparison(comparison: Comparison, path: str | Path) -> Path:
+    """Write the page of a comparison, whole or not at all; returns its path.
+
+    Raises:
+        EnvironmentProblem: the folder cannot be written.
+    """
+    path = Path(path)
+    _write_all({path.name: render_comparison(comparison)}, path.parent)
+    return path
+
+
+def _write_all(pages: dict[str, str], folder: Path) -> None:
     parts = {name: folder / f".{name}.{os.getpid()}.part" for name in pages}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,4 +70,3 @@ def write(audit: Audit, folder: str | Path) -> Path:
         for part in parts.values():
             part.unlink(missing_ok=True)
         raise EnvironmentProblem(f"cannot write the report: {error.strerror or type(error).__name__}") from error
-    return folder / "report.html"

@@ -23,6 +23,11 @@ FOLDED = (
     "Values that too few patients have were never learned: rare levels became common ones, rare codes the code above "
     "them, and numbers and dates beyond the outermost patients were moved to where several patients are."
 )
+CELLS_HEAD = ("column", "cell", "synthetic [interval]", "real holdout [interval]")
+CELLS = (
+    "Shares of the rows in cells of at least ten patients, or of none; smaller cells were joined with their neighbors, "
+    "and the outermost are open. Levels are numbered by how frequent they are in the synthetic table."
+)
 VERDICT_WORDS = {
     "PASS": "PASS",
     "FAIL": "FAIL",
@@ -53,6 +58,7 @@ _WHAT = {  # what may be released, what was audited, and what there is one of fo
     "cohort": ("cohort", "a synthetic cohort of patients and their images", "records"),
 }
 _PARTS = {"table": "records", "image": "images", "cohort": "records and images together"}  # of a cohort
+_SHOWN_ELSEWHERE = ("folded", "history")  # facts of a training with a table or a picture of their own
 _GROUPS = {
     "Privacy": ("contract", "copies", "membership", "disclosure", "power", "distance", "images"),
     "Fidelity": ("structure", "fidelity", "dicom", "cohort"),
@@ -188,7 +194,7 @@ def facts(audit: Audit) -> tuple[tuple[str, str], ...]:
     rows = [("Policy", f"{audit.policy['name']}, SHA-256 {audit.policy['hash']}")]
     rows += [(f"Fingerprint of {name}", f"SHA-256 {value}") for name, value in audit.fingerprints.items()]
     rows += [("Audit of this holdout", counted(audit)), ("Seed", str(audit.seed))]
-    rows += [("Date", audit.created), ("Time taken", f"{audit.seconds:,.0f} s")]
+    rows += [("Date", audit.created), ("Time of the audit", duration(audit.seconds)), ("Training", cost_words(audit))]
     rows += [("Versions", ", ".join(f"{name} {value}" for name, value in audit.versions.items()))]
     rows += [(f"Generator: {name}", shown(value)) for name, value in generator_facts(audit)]
     return tuple(rows)
@@ -205,8 +211,52 @@ def generator_facts(audit: Audit) -> tuple[tuple[str, str], ...]:
     """What is known about the generator, flattened to name and text; what it folded has its own table."""
     if not audit.generator:
         return (("name", "not recorded"),)
-    training = {key: value for key, value in audit.generator.get("training", {}).items() if key != "folded"}
-    return tuple(_flat({**audit.generator, **({"training": training} if training else {})}))
+    training = {key: value for key, value in audit.generator.get("training", {}).items() if key not in _SHOWN_ELSEWHERE}
+    rest = {key: value for key, value in audit.generator.items() if key not in ("training", "cost")}
+    return tuple(_flat({**rest, **({"training": training} if training else {})}))
+
+
+def cost_of(audit: Audit) -> Mapping[str, Any]:
+    """What the training cost, as far as it was recorded: seconds, energy, device, threads."""
+    cost = (audit.generator or {}).get("cost")
+    return cost if isinstance(cost, Mapping) else {}
+
+
+def cost_words(audit: Audit) -> str:
+    """What the training cost, in words."""
+    cost = cost_of(audit)
+    seconds, energy, threads = cost.get("seconds"), cost.get("energy_kwh"), cost.get("threads")
+    if not isinstance(seconds, int | float):
+        return "The time and the energy of the training are not recorded."
+    where = f" on {shown(str(cost['device']))}" if cost.get("device") else ""
+    where += f" with {threads} thread{'s' if threads != 1 else ''}" if threads else ""
+    if isinstance(energy, int | float):
+        return f"The training took {duration(seconds)}{where}, and about {figure(_three(energy))} kWh, an estimate."
+    return f"The training took {duration(seconds)}{where}; its energy was not measured: that needs the extra energy."
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> duration(0.25), duration(31.2), duration(300), duration(7300)
+    ('0.2 s', '31 s', '5 min', '2.0 h')
+    """
+    if seconds >= 3600:
+        return f"{seconds / 3600:,.1f} h"
+    if seconds >= 120:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
+def cell_rows(audit: Audit) -> tuple[tuple[str, str, str, str], ...]:
+    """Each cell of each column that is drawn: column, cell, share of the synthetic and of the real holdout rows."""
+    return tuple(
+        (shown(column), cell.label, interval(cell.synthetic), interval(cell.holdout))
+        for finding in audit.findings
+        if finding.measurement
+        for column, cells in finding.measurement.cells.items()
+        for cell in cells
+    )
 
 
 def folded_rows(audit: Audit) -> tuple[tuple[str, ...], ...]:
@@ -220,8 +270,10 @@ def folded_rows(audit: Audit) -> tuple[tuple[str, ...], ...]:
 
 
 def generator_name(audit: Audit) -> str:
-    """The generator's name, or that it is unknown."""
-    return shown(str((audit.generator or {}).get("name", "not recorded")))
+    """The generator's name, or that it is unknown; where it was one of several, its rank."""
+    facts = audit.generator or {}
+    name, place = shown(str(facts.get("name", "not recorded"))), facts.get("selection")
+    return f"{name} (rank {place['rank']} of {place['tried']} tried)" if place else name
 
 
 def column_rows(audit: Audit) -> tuple[tuple[str, str, str], ...]:
@@ -231,6 +283,10 @@ def column_rows(audit: Audit) -> tuple[tuple[str, str, str], ...]:
 
 def _count(count: int | str) -> str:
     return count if isinstance(count, str) else f"{count:,}"
+
+
+def _three(value: float) -> float:
+    return float(f"{value:.3g}")
 
 
 def _signs(text: str) -> str:

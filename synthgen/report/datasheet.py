@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from synthgen.schema import Column, TableSchema
 
 TO_FILL = "*To be filled in by the publisher.*"
+FIT = "writing and testing programs, teaching, trying out analyses."
+UNFIT = (
+    "clinical decisions about a person",
+    "conclusions about patients that were not checked on real data",
+    "rare subgroups and rare events, which a generator smooths",
+    "any attempt to re-identify somebody.",
+)
+BIAS = "Bias in the real data is carried over, and may be made worse for small groups."
+MISSING = "Empty cells are missing values; which values are missing is synthetic too."
 
 
 def datasheet(audit: Audit, schema: TableSchema, *, licence: str | None = None) -> str:
@@ -72,24 +81,27 @@ def _composition(audit: Audit, schema: TableSchema) -> list[str]:
     rows, patients = audit.counts["synthetic"]["rows"], audit.counts["synthetic"]["patients"]
     unit = "one synthetic patient" if rows == patients else f"one record of {patients:,} synthetic patients"
     named = ", ".join(escaped(column.name) for column in schema.identifiers)
+    types = "`croissant.json` (Croissant 1.1) and `data.csv-metadata.json` (CSV on the Web) do so in standard words."
     texts = ", ".join(escaped(column.name) for column in schema.columns if column.kind == "text")
     files = "files `data.csv` and `data.parquet` hold the same table. `schema.yaml` describes the columns for programs."
     if audit.modality == "image":
         files = "the images lie in `images`, their labels in `images/labels.csv`."
+        types = "`croissant.json` (Croissant 1.1) and `images/labels.csv-metadata.json` (CSV on the Web) describe them."
     if audit.modality == "cohort":
         files = (
             f"{audit.counts['synthetic']['images']:,} images. `patients.csv` and `patients.parquet` hold the same "
             "table, which `schema.yaml` describes for programs. The DICOM objects lie in `dicom`, and its DICOMDIR "
             "lists them: headers say what the records say. `manifest.json` names the series of each record."
         )
+        types = "`croissant.json` (Croissant 1.1) and `patients.csv-metadata.json` (CSV on the Web) describe the table."
     return [
         "## Composition",
         "",
-        f"{rows:,} {content.unit(audit)}, each {unit}; {len(schema.columns)} columns; {files}",
+        f"{rows:,} {content.unit(audit)}, each {unit}; {len(schema.columns)} columns; {files} {types}",
         "",
         f"Identifiers, made up: {named}." if named else "There are no identifiers.",
         f"Free text, not audited: {texts}." if texts else "There is no free text.",
-        "Empty cells are missing values; which values are missing is synthetic too.",
+        MISSING,
         "",
         *markdown_table(
             ("column", "kind", "roles", "unit", "description"), [_column(column) for column in schema.columns]
@@ -140,12 +152,11 @@ def _uses(audit: Audit) -> list[str]:
     return [
         "## Uses",
         "",
-        "Fit for: writing and testing programs, teaching, trying out analyses.",
+        f"Fit for: {FIT}",
         *(["", "What was measured of its use:", "", *found] if found else []),
         "",
-        "Not fit for: clinical decisions about a person; conclusions about patients that were not checked on real "
-        "data; rare subgroups and rare events, which a generator smooths; any attempt to re-identify somebody.",
-        "Bias in the real data is carried over, and may be made worse for small groups.",
+        f"Not fit for: {'; '.join(UNFIT)}",
+        BIAS,
     ]
 
 
@@ -158,7 +169,8 @@ def _distribution(licence: str | None) -> list[str]:
         f"To whom, from when on, under which further terms: {TO_FILL}",
         "",
         "`CHECKSUMS.sha256` names every file: `sha256sum -c CHECKSUMS.sha256`, or `synthgen verify` on the folder, "
-        "which also checks the decision.",
+        "which also checks the decision. Where `CHECKSUMS.sha256.sig` lies beside it, that is an Ed25519 signature of "
+        "it, which `synthgen verify --public-key` checks with the publisher's public key.",
     ]
 
 

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from synthgen.report.plots import Picture
 
 FOLDED_FROM = 8  # a table of more rows is folded
+MOST_OVERLAYS = 12  # pictures of single columns beyond so many are folded
 
 
 def render_html(audit: Audit, *, pictures: bool = True) -> str:
@@ -39,19 +40,29 @@ def render_html(audit: Audit, *, pictures: bool = True) -> str:
     False
     """
     audit = public(audit)
-    drawn = _pictures(audit) if pictures else ()
-    style = _style()
-    return _environment().get_template("report.html.j2").render(
+    drawn, columns = _pictures(audit) if pictures else ((), ())
+    return rendered(
+        "report.html.j2",
         audit=audit,
         reasons=content.reasons(audit),
         groups=content.groups(audit.findings),
         pictures=drawn,
-        svg={picture.name: Markup(picture.svg) for picture in drawn},  # noqa: S704  (escaped by the XML writer)
+        overlays=columns,
+        svg={picture.name: Markup(picture.svg) for picture in (*drawn, *columns)},  # noqa: S704  (escaped by the XML writer)
+        headline=content.headline(audit),
+        folded_from=FOLDED_FROM,
+        most_overlays=MOST_OVERLAYS,
+    )  # fmt: skip
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page of the house from a template: with the style, its hash for the security policy, and the words."""
+    style = _style()
+    return _environment().get_template(template).render(
         style=Markup(style),  # noqa: S704  (our own file)
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        headline=content.headline(audit),
         content=content,
-        folded_from=FOLDED_FROM,
+        **values,
     )  # fmt: skip
 
 
@@ -70,7 +81,8 @@ def _style() -> str:
     return files("synthgen.report").joinpath("templates", "report.css").read_text(encoding="utf-8")
 
 
-def _pictures(audit: Audit) -> tuple[Picture, ...]:
-    from synthgen.report.plots import pictures
+def _pictures(audit: Audit) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
+    """Pictures of the audit, and of single columns."""
+    from synthgen.report.plots import overlays, pictures
 
-    return pictures(audit)
+    return pictures(audit), tuple(overlays(audit).values())

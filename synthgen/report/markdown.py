@@ -32,13 +32,16 @@ def render_markdown(audit: Audit) -> str:
     '# REVIEW: audit of a synthetic table'
     """
     audit = public(audit)
-    lines = [*_first_screen(audit), *_questions(audit), "", "## Findings in detail", ""]
+    lines = [*_first_screen(audit), *_questions(audit), "", *_pictures(audit), "## Findings in detail", ""]
     for finding in audit.findings:
         lines += _finding(finding)
     lines += ["## What was not assessed", "", *_list(audit.not_assessed), "", "## How to read a verdict", ""]
     lines += [f"- **{content.VERDICT_WORDS[verdict]}**: {meaning}" for verdict, meaning in content.READING.items()]
     lines += ["", *(line for note in content.NOTES_ON_READING for line in (note, ""))]
     lines += ["## Columns", "", *markdown_table(("column", "kind", "roles"), content.column_rows(audit)), ""]
+    if cells := content.cell_rows(audit):
+        lines += ["## Columns: synthetic beside real", "", content.CELLS, ""]
+        lines += [*markdown_table(content.CELLS_HEAD, cells), ""]
     if folded := content.folded_rows(audit):
         lines += ["## What was folded to protect patients", "", content.FOLDED, ""]
         lines += [*markdown_table(content.FOLDED_HEAD, folded), ""]
@@ -142,6 +145,14 @@ def _measurement(measurement: Measurement) -> list[str]:
         lines += [*markdown_table(("further figure", "estimate [interval]", "real holdout", "n"), further), ""]
     lines += [line for note in measurement.notes for line in (escaped(note), "")]
     return lines + ([f"Source: {escaped(measurement.source)}", ""] if measurement.source else [])
+
+
+def _pictures(audit: Audit) -> list[str]:
+    """What the page draws, in words."""
+    from synthgen.report.plots import pictures
+
+    told = [f"- {escaped(picture.alt)}" for picture in pictures(audit)]
+    return ["## Pictures, in words", "", *told, ""] if told else []
 
 
 def _reason(reason: content.Reason) -> str:

@@ -2,156 +2,39 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure as Canvas
-
-from synthgen.errors import UsageError, suggest
-from synthgen.findings import Estimate
+from synthgen.errors import UsageError
 from synthgen.report.content import Figure, paired
-from synthgen.report.public import figure, interval, public, shown
-from synthgen.report.rendering import Palette, as_figure, as_svg
+from synthgen.report.dots import MOST_ROWS, Dots, dot_plot
+from synthgen.report.effort import time_plot, training_plot
+from synthgen.report.lines import Look, line_plot, roc_plot
+from synthgen.report.overlays import overlays, pair_map
+from synthgen.report.picture import Picture, identifier
+from synthgen.report.plot import Plot
+from synthgen.report.public import public, shown
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from synthgen.auditing import Audit
     from synthgen.findings import Finding, Measurement
 
-ROW = 17
-MOST_ROWS = 40
-NAME_LENGTH = 24
-SMALLEST_RATE = 1e-3  # of the logarithmic axes
-_SERIES = (("ours", "-"), ("real", (0, (5, 2))), ("third", (0, (1, 1.5))), ("ink", (0, (5, 1, 1, 1))))
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture: how it is drawn, what it shows, and the same in words for those who do not see it."""
-
-    name: str
-    title: str
-    caption: str
-    alt: str
-    height: int  # SVG units
-    draw: Callable[[Canvas, Palette], None]
-
-    @property
-    def svg(self) -> str:
-        """As a piece of the report's page."""
-        return as_svg(self.draw, name=self.name, title=self.title, alt=self.alt, height=self.height)
-
-
-def pictures(audit: Audit) -> tuple[Picture, ...]:
-    """All pictures that the audit's figures and curves allow, privacy first."""
-    return tuple(_named(audit).values())
-
-
-def plot(audit: Audit, name: str) -> Canvas:
-    """One of the report's pictures as a matplotlib figure: the same figures, rounded in the same way.
-
-    Args:
-        audit: with the checks that were run.
-        name: of the check, such as "fidelity.columns", or its last part, "columns".
-
-    Raises:
-        UsageError: no picture has that name.
-    """
-    known = _named(public(audit))
-    found = [key for key in known if name in (key, key.partition(".")[2])]
-    if len(found) != 1:
-        raise UsageError(f"no picture {name!r}: {suggest(name, known) if known else 'this audit has none'}")
-    picture = known[found[0]]
-    return as_figure(picture.draw, title=picture.title, height=picture.height)
-
-
-def _named(audit: Audit) -> dict[str, Picture]:
-    """Pictures by check; by check and kind where a check has several."""
-    columns, named = {str(column["name"]) for column in audit.columns}, {}
-    for finding in audit.findings:
-        drawn = _of(finding, columns)
-        for picture in drawn:
-            kind = picture.name.removeprefix(_identifier(finding.check)) or "-figures"
-            named[finding.check if len(drawn) == 1 else finding.check + "." + kind[1:]] = picture
-    return named
-
-
-@dataclass(frozen=True)
-class Dots:
-    """What a dot plot shows: named figures, what they are, and what stands beside them."""
-
-    rows: Sequence[Figure]
-    title: str
-    label: str
-    better: str
-    most: int = MOST_ROWS
-    ours: str = "synthetic"
-    real: str = "real holdout"
-    overall: float | None = None  # the control of the whole, where single figures have none
-
-
-def dot_plot(dots: Dots, *, name: str) -> Picture | None:
-    """Named figures with intervals beside their controls, worst first; None where nothing can be shown.
-
-    >>> one = Figure("age", Estimate(value=0.1, low=0.0, high=0.2, n=90, method="bootstrap"))
-    >>> dot_plot(Dots((one,), "Columns", "distance", "lower"), name="columns").alt
-    'Columns. Worst first: age 0.100 [0, 0.200].'
-    """
-    known = [row for row in dots.rows if math.isfinite(row.estimate.value)]
-    if not known:
-        return None
-    known.sort(key=lambda row: row.estimate.value, reverse=dots.better == "lower")
-    cut = replace(dots, rows=known[: dots.most])
-    caption = f"{dots.label}; {dots.better} is better."
-    if len(cut.rows) < len(known):
-        caption += f" The worst {len(cut.rows)} of {len(known)} are drawn; all stand in the details."
-    alt = f"{dots.title}. Worst first: " + "; ".join(_spoken(row) for row in cut.rows[:5]) + "."
-    height = 74 + ROW * len(cut.rows)
-    return Picture(name, dots.title, caption, alt, height, lambda canvas, palette: _draw_dots(canvas, cut, palette))
-
-
-def roc_plot(
-    curves: Mapping[str, Sequence[tuple[float, float]]], *, name: str, title: str, caption: str, log: bool
-) -> Picture:
-    """Receiver operating characteristics: true positives against false positives, on logarithmic axes for attacks."""
-    alt = f"{title}. " + " ".join(
-        _spoken_roc(shown(_series(key, log=log)), curve, log=log) for key, curve in curves.items()
-    )
-    height = 370 + 16 * len(curves)
-    return Picture(
-        name, title, caption, alt, height, lambda canvas, palette: _draw_roc(canvas, curves, palette, log=log)
-    )
-
-
-def line_plot(
-    curves: Mapping[str, Sequence[tuple[float, float]]],
-    *,
-    name: str,
-    title: str,
-    caption: str,
-    axes: tuple[str, str] = ("", ""),
-) -> Picture:
-    """Curves that a check gives beside its figures, and what the axes show."""
-    spoken = (f"{shown(key)} ends at {figure(curve[-1][1])}" for key, curve in curves.items() if curve)
-    alt = f"{title}. " + "; ".join(spoken) + "."
-    height = 300 + 16 * len(curves)
-    return Picture(
-        name, title, caption, alt, height, lambda canvas, palette: _draw_lines(canvas, curves, axes, palette)
-    )
-
+__all__ = ["Picture", "overlays", "pictures", "plot"]
 
 _TITLES = {
     "fidelity.columns": "Columns: how far each distribution is off",
     "fidelity.missingness": "Missing values, column by column",
     "fidelity.pairs": "Pairs of columns: how far relations are off",
+    "fidelity.coverage": "Kinds of patients: are all there, and no others?",
     "utility.train_on_synthetic": "Models trained on synthetic data, tested on real patients",
+    "utility.estimates": "Coefficients of the declared regressions: how far intervals overlap",
     "utility.survival": "Survival of train, holdout and synthetic patients",
     "structure.rules": "Broken clinical rules",
     "fidelity.detection": "Can a classifier tell synthetic from real?",
+    "power": "How small a leak would have been seen?",
+    "distance": "Distances of synthetic rows to the nearest train and holdout row",
     "membership": "Who was in the training data? The attacker's hits",
     "images.copies": "How close images come to one patient alone",
     "images.patches": "How close parts of images come to one patient alone",
@@ -167,13 +50,78 @@ _DOTTED = frozenset({"fidelity", "utility", "subgroups", "structure"})
 _NOT_DOTTED = frozenset({"fidelity.detection", "fidelity.image_detection", "fidelity.features"})  # or in many units
 _SUMMARIES = ("worst ", "largest ", "mean ", "mutual ", "groups ", "equalised", "AUC, ")  # or of another unit
 _PRIVATE = frozenset({"membership", "copies", "disclosure", "images"})
-_AXES = {  # of curves that are no ROC
-    "utility.survival": ("time, in the unit of its column", "share without the event"),
-    "images.copies": ("distance to the nearest patient, as a share of that to the second", "share of the images"),
-    "images.patches": ("distance to the nearest patient, as a share of that to the second", "share of the images"),
-    "fidelity.spectrum": ("spatial frequency, cycles per pixel", "power, log10"),
-    "fidelity.intensities": ("pixel value, from the darkest to the brightest", "share of the pixels"),
+_COPIED = Look("distance to the nearest patient, as a share of that to the second", "share of the images")
+_LOOKS = {  # of curves that are no ROC
+    "utility.survival": Look(
+        "time, in the unit of its column", "share without the event", shares="y",
+        caption="Kaplan-Meier curves, at times between which at least ten events lie.",
+    ),
+    "power": Look(
+        "share of the synthetic rows that are copies", "share of the trials in which they are seen",
+        caption="Copies of train patients were planted into this very table, more and more; the curves say how often "
+        "the copy test saw them. The farther left they rise, the smaller the leaks that it would have seen.",
+        logarithmic=True, shares="xy",
+        words={"exact": "exact copies", "noisy": "copies with some noise", "isolated": "copies of isolated patients"},
+    ),
+    "distance": Look(
+        "distance", "share of the synthetic rows within it", shares="y",
+        caption="Shown for comparison: distances do not tell safe from unsafe tables.",
+    ),
+    "images.copies": _COPIED,
+    "images.patches": _COPIED,
+    "fidelity.spectrum": Look("spatial frequency, cycles per pixel", "power, log10"),
+    "fidelity.intensities": Look("pixel value, from the darkest to the brightest", "share of the pixels"),
+}  # fmt: skip
+_DOT_AXES = {
+    "fidelity.columns": "distance from train",
+    "fidelity.pairs": "difference from train",
+    "subgroups.tables": "mean distance of a column from train",
 }
+
+
+def pictures(audit: Audit) -> tuple[Picture, ...]:
+    """All pictures that the audit's figures and curves allow, privacy first; those of single columns are overlays."""
+    return tuple(_named(audit).values())
+
+
+def plot(audit: Audit, name: str, *, column: str | None = None) -> Plot:
+    """One of the report's pictures by itself: the same figures, rounded in the same way.
+
+    Args:
+        audit: with the checks that were run.
+        name: of the check, such as "fidelity.columns", or its last part, "columns".
+        column: of "fidelity.columns", the column whose values are shown, synthetic over real.
+
+    Raises:
+        UsageError: no picture has that name; the message lists those that this audit has.
+    """
+    audit = public(audit)
+    known = _named(audit)
+    if column is not None:
+        known = {
+            key: replace(panel, title=f"{panel.title}: filled synthetic, line real holdout")
+            for key, panel in overlays(audit).items()
+        }
+        name = column
+    found = [key for key in known if name == key] or [key for key in known if name == key.partition(".")[2]]
+    if not found:
+        near = get_close_matches(name, [*known, *(key.partition(".")[2] for key in known)], n=1)
+        hint = f" did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"no picture {name!r}:{hint} this audit has {', '.join(known) or 'none'}")
+    if len(found) > 1:
+        raise UsageError(f"{name!r} is the end of several names: {', '.join(found)}")
+    return Plot(found[0], known[found[0]])
+
+
+def _named(audit: Audit) -> dict[str, Picture]:
+    """Pictures by check, further ones of a check by check and kind."""
+    columns, named = {str(column["name"]) for column in audit.columns}, {}
+    for finding in audit.findings:
+        for number, picture in enumerate(_of(finding, columns)):
+            kind = picture.name.removeprefix(identifier(finding.check)).lstrip("-")
+            named[f"{finding.check}.{kind}" if number else finding.check] = picture
+    others = {"training": training_plot(audit), "time": time_plot(audit)}
+    return named | {name: picture for name, picture in others.items() if picture}
 
 
 def _of(finding: Finding, columns: Collection[str]) -> list[Picture]:
@@ -181,27 +129,70 @@ def _of(finding: Finding, columns: Collection[str]) -> list[Picture]:
     if measurement is None:
         return []
     title = _TITLES.get(finding.check, shown(finding.question))
-    drawn = []
+    drawn: list[Picture | None] = []
     if finding.family in _DOTTED and finding.check not in _NOT_DOTTED:
-        dots = _dots(finding, measurement, title, columns)
-        if len(dots.rows) > 1:
-            drawn.append(dot_plot(dots, name=_identifier(finding.check)))
-    drawn += _curve_pictures(finding, measurement, title)
+        drawn += _dotted(finding, measurement, title, columns)
+    if measurement.pairs:
+        map_title = "Pairs of columns: which relations are off"
+        drawn.append(pair_map(measurement.pairs, name=identifier(finding.check, "map"), title=map_title))
+    drawn += _curved(finding, measurement, title)
     return [picture for picture in drawn if picture is not None]
+
+
+def _dotted(finding: Finding, measurement: Measurement, title: str, columns: Collection[str]) -> list[Picture | None]:
+    name = identifier(finding.check)
+    if finding.check == "fidelity.missingness":
+        return [dot_plot(_rates(measurement, title), name=name)]
+    drawn = [_dots(finding, measurement, title, columns)]
+    if finding.check == "subgroups.tables":
+        drawn.append(_groups(measurement))
+    names = [name, f"{name}-models"]
+    return [dot_plot(dots, name=n) if len(dots.rows) > 1 else None for dots, n in zip(drawn, names, strict=False)]
 
 
 def _dots(finding: Finding, measurement: Measurement, title: str, columns: Collection[str]) -> Dots:
     rows, label = paired(measurement.details), shown(measurement.label)
+    if finding.check == "utility.estimates":
+        prefix = "overlap of intervals, "
+        overlaps = [replace(row, name=row.name.removeprefix(prefix)) for row in rows if row.name.startswith(prefix)]
+        return Dots(overlaps, title, "overlap with train's interval, of a coefficient", measurement.better)
     if finding.family == "utility":
         metric = label.split(" ")[0]  # that of the statistic; the others have other units
-        chosen = [row for row in rows if row.name.startswith(f"{metric.lower()}, ") and row.control]
+        mark = f"{metric.lower()}, "
+        chosen = [replace(r, name=r.name.removeprefix(mark)) for r in rows if r.name.startswith(mark) and r.control]
         label = f"{metric} on real patients, by kind of model"
         return Dots(chosen, title, label, measurement.better, ours="trained on synthetic", real="trained on real")
+    if finding.check == "fidelity.coverage":
+        label = "shares of rows near those of the other table, and how many times as dense as these they lie"
+        return Dots(_beside_train(rows), title, label, "higher", axis="share, or density", real="train instead")
     chosen = _without_summaries(rows, columns)
     single = any(row.control for row in chosen)
     overall = None if single or measurement.control is None else measurement.control.value
     most = 20 if finding.check == "fidelity.pairs" else MOST_ROWS
-    return Dots(chosen, title, label, measurement.better, most, overall=overall)
+    axis = _DOT_AXES.get(finding.check, "")
+    return Dots(chosen, title, label, measurement.better, axis, most, overall=overall)
+
+
+def _rates(measurement: Measurement, title: str) -> Dots:
+    mark = "missing rate, "
+    rows = [row for row in paired(measurement.details) if row.name.startswith(mark)]
+    rates = [replace(row, name=row.name.removeprefix(mark)) for row in rows]
+    return Dots(rates, title, "share of the rows without a value", "neither")
+
+
+def _groups(measurement: Measurement) -> Dots:
+    """The models of groups of patients: their AUC is no distance."""
+    mark = "AUC, "
+    rows = [row for row in paired(measurement.details) if row.name.startswith(mark)]
+    areas = [replace(row, name=row.name.removeprefix(mark)) for row in rows]
+    title, label = "Models for groups of patients, tested on real ones", "AUC on the real patients of a group"
+    return Dots(areas, title, label, "higher", ours="trained on synthetic", real="trained on real")
+
+
+def _beside_train(rows: Sequence[Figure]) -> list[Figure]:
+    mark = " (train)"
+    real = {row.name.removesuffix(mark): row.estimate for row in rows if row.name.endswith(mark)}
+    return [Figure(row.name, row.estimate, real.get(row.name)) for row in rows if not row.name.endswith(mark)]
 
 
 def _without_summaries(rows: Sequence[Figure], columns: Collection[str]) -> list[Figure]:
@@ -212,7 +203,7 @@ def _without_summaries(rows: Sequence[Figure], columns: Collection[str]) -> list
     return [row for row in rows if not row.name.startswith(_SUMMARIES)]
 
 
-def _curve_pictures(finding: Finding, measurement: Measurement, title: str) -> list[Picture | None]:
+def _curved(finding: Finding, measurement: Measurement, title: str) -> list[Picture | None]:
     curves = {name: curve for name, curve in measurement.curves.items() if len(curve) > 1}
     rocs = {name: curve for name, curve in curves.items() if "roc" in name.lower()}
     others = {name: curve for name, curve in curves.items() if name not in rocs}
@@ -225,133 +216,10 @@ def _curve_pictures(finding: Finding, measurement: Measurement, title: str) -> l
             if log
             else "On the dotted line the classifier does no better than guessing; nearer to it is better."
         )
-        drawn.append(roc_plot(rocs, name=_identifier(finding.check, "roc"), title=title, caption=caption, log=log))
+        drawn.append(roc_plot(rocs, name=identifier(finding.check, "roc"), title=title, caption=caption, log=log))
     if others:
-        caption = shown(measurement.label)
-        name, axes = _identifier(finding.check, "curves"), _AXES.get(finding.check, ("", ""))
-        drawn.append(line_plot(others, name=name, title=title, caption=caption, axes=axes))
+        look = _LOOKS.get(finding.check, Look())
+        caption = look.caption or shown(measurement.label)
+        name = identifier(finding.check, "curves")
+        drawn.append(line_plot(others, name=name, title=title, caption=caption, look=look))
     return drawn
-
-
-def _draw_dots(canvas: Canvas, dots: Dots, palette: Palette) -> None:
-    height = canvas.get_figheight() * 72
-    axes = canvas.add_axes((0.37, 42 / height, 0.60, 1 - 74 / height))
-    rows, places = dots.rows, range(len(dots.rows), 0, -1)
-    axes.hlines([*places], 0, 1, transform=axes.get_yaxis_transform(), colors=palette["line"], linewidth=0.4)
-    if dots.overall is not None and math.isfinite(dots.overall):
-        words = f"{dots.real}, all together"
-        axes.axvline(dots.overall, color=palette["real"], linewidth=1.4, linestyle=(0, (5, 2)), label=words)
-    controls = [(row.control, p + 0.18) for row, p in zip(rows, places, strict=True) if row.control is not None]
-    ours = [(row.estimate, p - 0.12) for row, p in zip(rows, places, strict=True)]
-    if controls:
-        _draw_intervals(axes, controls, "D", palette["real"], label=dots.real, markersize=4.5, markerfacecolor="none")
-    _draw_intervals(axes, ours, "o", palette["ours"], label=dots.ours, markersize=5.5)
-    axes.set_yticks([*places], [_short(row.name) for row in rows])
-    axes.tick_params(axis="y", length=0, labelcolor=palette["ink"])
-    axes.set_ylim(0.3, len(rows) + 0.7)
-    axes.margins(x=0.04)
-    if dots.better == "lower" and min(row.estimate.value for row in rows) >= 0:
-        axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
-    axes.locator_params(axis="x", nbins=5)
-    axes.spines["left"].set_visible(False)
-    axes.set_xlabel(_short(dots.label.split(" (")[0].split(": ")[0], 60), x=0.96, ha="right")
-    canvas.legend(loc="upper right", ncols=2, borderaxespad=0.2, columnspacing=1.2, handletextpad=0.4)
-
-
-def _draw_intervals(
-    axes: Axes, figures: Sequence[tuple[Estimate, float]], marker: str, colour: str, **style: Any
-) -> None:
-    places = [place for _, place in figures]
-    lows, highs = [e.low for e, _ in figures], [e.high for e, _ in figures]
-    axes.hlines(places, lows, highs, colors=colour, linewidth=1.6)
-    axes.plot([e.value for e, _ in figures], places, marker, color=colour, **style)
-
-
-def _draw_roc(
-    canvas: Canvas, curves: Mapping[str, Sequence[tuple[float, float]]], palette: Palette, *, log: bool
-) -> None:
-    axes = _frame(canvas, len(curves) + 1)
-    least = SMALLEST_RATE if log else 0.0
-    axes.plot([least, 1], [least, 1], color=palette["faint"], linewidth=1, linestyle=(0, (1, 3)), label="guessing")
-    _plot_series(axes, {_series(name, log=log): curve for name, curve in curves.items()}, least, palette)
-    if log:
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.minorticks_off()
-        ticks = [0.001, 0.01, 0.1, 1.0]
-        axes.set_xticks(ticks, ["0.1 %", "1 %", "10 %", "100 %"])
-        axes.set_yticks(ticks, ["0.1 %", "1 %", "10 %", "100 %"])
-    axes.set_xlim(least, 1)
-    axes.set_ylim(least, 1.02)
-    axes.grid(visible=True)
-    axes.set_xlabel("false alarms")
-    axes.set_ylabel("hits")
-    _legend(canvas)
-
-
-def _draw_lines(
-    canvas: Canvas, curves: Mapping[str, Sequence[tuple[float, float]]], labels: tuple[str, str], palette: Palette
-) -> None:
-    axes = _frame(canvas, len(curves))
-    _plot_series(axes, curves, -math.inf, palette)
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
-    axes.grid(visible=True)
-    axes.locator_params(nbins=5)
-    _legend(canvas)
-
-
-def _frame(canvas: Canvas, series: int) -> Axes:
-    """Axes below a legend of one line per series."""
-    height = canvas.get_figheight() * 72
-    bottom, top = 46 / height, 1 - (10 + 17 * series) / height
-    return canvas.add_axes((0.15, bottom, 0.81, top - bottom))
-
-
-def _plot_series(
-    axes: Axes, curves: Mapping[str, Sequence[tuple[float, float]]], least: float, palette: Palette
-) -> None:
-    for index, (name, curve) in enumerate(sorted(curves.items(), key=lambda item: _is_real(item[0]))):
-        colour, dashes = _SERIES[1] if _is_real(name) else _SERIES[index % len(_SERIES)]
-        points = [(max(x, least), max(y, least)) for x, y in curve if math.isfinite(x) and math.isfinite(y)]
-        axes.plot(
-            *zip(*points, strict=True),
-            color=palette[colour],
-            linestyle=dashes,
-            linewidth=1.8,
-            label=_short(name, 48),
-        )
-
-
-def _series(name: str, *, log: bool) -> str:
-    """The name of a curve without the word that says what kind of curve it is."""
-    rest = re.sub(r"^roc\b[\s:]*", "", name, flags=re.IGNORECASE).strip("() ")
-    return rest or ("the attacker" if log else "synthetic")
-
-
-def _is_real(name: str) -> bool:
-    return name.startswith("real") or name.endswith("(real holdout)")
-
-
-def _legend(canvas: Canvas) -> None:
-    canvas.legend(loc="upper left", borderaxespad=0.2, labelspacing=0.25, handlelength=2.6)
-
-
-def _short(name: str, length: int = NAME_LENGTH) -> str:
-    name = shown(name)
-    return name if len(name) <= length else name[: length - 1] + "…"
-
-
-def _identifier(check: str, *more: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", "-".join(("picture", check.lower(), *more)))
-
-
-def _spoken(row: Figure) -> str:
-    control = f", real holdout {interval(row.control)}" if row.control else ""
-    return f"{shown(row.name)} {interval(row.estimate)}{control}"
-
-
-def _spoken_roc(name: str, curve: Sequence[tuple[float, float]], *, log: bool) -> str:
-    at = 0.01 if log else 0.1
-    hits = max((y for x, y in curve if x <= at), default=0.0)
-    return f"{name}: {hits:.1%} hits at {at:.0%} false alarms."

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from synthgen.findings import Estimate, Finding, Measurement
+from synthgen.findings import SMALLEST_CELL, Cell, Estimate, Finding, Measurement, PairMap
 
 if TYPE_CHECKING:
     from synthgen.auditing import Audit
 
-SMALLEST_CELL = 10
 CURVE_POINTS = 101
-_REORDERING = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}  # marks that turn text around
+_REORDERING = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x2068))}  # marks that turn text around
+ISOLATES = "\u2068\u2069"  # what keeps foreign words from turning the text around them
+_RTL = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff"
+_RIGHT_TO_LEFT = re.compile(f"[{_RTL}](?:[^A-Za-z'\":;,%=]*[{_RTL}])?")
 _UNSAFE = _REORDERING | {"\ufffe", "\uffff"}
 
 
@@ -93,13 +96,20 @@ def interval(estimate: Estimate) -> str:
 def shown(text: str) -> str:
     r"""Foreign text, such as a column name, without control characters and without marks that reorder its neighbours.
 
+    Words that are read from right to left are set apart, so that a number after them stays after them.
+
     >>> shown("age\x00\u202eyears\n") == "age\ufffd\ufffdyears "
     True
+    >>> shown("\u0639\u0645\u0631: 30 %") == "\u2068\u0639\u0645\u0631\u2069: 30 %"
+    True
     """
-    return "".join(_safe(character) for character in text)
+    safe = "".join(_safe(character) for character in text)
+    return _RIGHT_TO_LEFT.sub(rf"{ISOLATES[0]}\g<0>{ISOLATES[1]}", safe)
 
 
 def _safe(character: str) -> str:
+    if character in ISOLATES:
+        return ""  # ours are set anew
     if character in "\n\r\t":
         return " "
     unsafe = character in _UNSAFE or unicodedata.category(character) in ("Cc", "Cs")
@@ -141,11 +151,32 @@ def _outward(value: float, direction: int, places: int) -> float:
 
 def _generator(facts: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """What is known of the generator, with coarse counts of what value protection folded."""
-    folded = (facts or {}).get("training", {}).get("folded")
-    if facts is None or folded is None:
+    training = (facts or {}).get("training")
+    if facts is None or not training:
         return facts
-    coarse = {name: {key: _cell(n) for key, n in counts.items() if key != "k"} for name, counts in folded.items()}
-    return {**facts, "training": {**facts["training"], "folded": coarse}}
+    coarse: dict[str, Any] = {}
+    if "history" in training:
+        coarse["history"] = [list(row) for row in history_of(facts)]
+    if folded := training.get("folded"):
+        coarse["folded"] = {
+            name: {key: _cell(n) for key, n in counts.items() if key != "k"} for name, counts in folded.items()
+        }
+    return {**facts, "training": {**training, **coarse}}
+
+
+def history_of(facts: Mapping[str, Any] | None) -> tuple[tuple[float, float, float], ...]:
+    """Step, train loss and validation loss of each evaluation of a training, rounded; of very many a few.
+
+    >>> history_of({"training": {"history": [[10, 1.23456, 1.5], [20, 1.1, "?"]]}})
+    ((10, 1.235, 1.5),)
+    """
+    rows = ((facts or {}).get("training") or {}).get("history") or ()
+    known = [
+        (row[0], *(_nearest(float(loss)) for loss in row[1:]))
+        for row in rows
+        if len(row) == 3 and all(isinstance(value, int | float) and math.isfinite(value) for value in row)
+    ]
+    return tuple(known[:: max(1, math.ceil(len(known) / CURVE_POINTS))])  # type: ignore[arg-type]
 
 
 def _cell(count: int | str) -> int | str:
@@ -166,8 +197,19 @@ def _measurement(measurement: Measurement) -> Measurement:
         power=rounded(measurement.power) if measurement.power else None,
         details={name: rounded(estimate) for name, estimate in measurement.details.items()},
         curves={name: _coarse(curve) for name, curve in measurement.curves.items()},
+        cells={name: tuple(map(_rounded_cell, cells)) for name, cells in measurement.cells.items()},
+        pairs=_rounded_pairs(measurement.pairs) if measurement.pairs else None,
         p_value=None if measurement.p_value is None else _nearest(measurement.p_value),
     )
+
+
+def _rounded_cell(cell: Cell) -> Cell:
+    return replace(cell, synthetic=rounded(cell.synthetic), holdout=rounded(cell.holdout))
+
+
+def _rounded_pairs(pairs: PairMap) -> PairMap:
+    rows = tuple((i, j, _nearest(made), _nearest(real)) for i, j, made, real in pairs.differences)
+    return replace(pairs, differences=rows)
 
 
 def _coarse(curve: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:

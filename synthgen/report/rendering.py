@@ -28,14 +28,15 @@ PLACEHOLDERS: Palette = {
     "real": "#050505",
     "third": "#060606",
 }
+_PLACES = frozenset({"d", "x", "y", "width", "height", "transform"})
 _CLASS = {colour: name for name, colour in PLACEHOLDERS.items()}
 
 
-def as_svg(draw: Draw, *, name: str, title: str, alt: str, height: int) -> str:
+def as_svg(draw: Draw, *, name: str, title: str, alt: str, size: tuple[int, int]) -> str:
     """Draw and turn matplotlib's SVG into a piece of the page: classes for colours, the page's fonts, unique ids."""
     with matplotlib.rc_context({**_style(PLACEHOLDERS), "svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*Glyph.*")  # the browser has the glyph, or shows a box
-        canvas = Canvas(figsize=(WIDTH / 72, height / 72))
+        canvas = Canvas(figsize=(size[0] / 72, size[1] / 72))
         canvas.patch.set_visible(False)
         draw(canvas, PLACEHOLDERS)
         for axes in canvas.axes:
@@ -46,7 +47,7 @@ def as_svg(draw: Draw, *, name: str, title: str, alt: str, height: int) -> str:
         )
     root = ElementTree.fromstring(target.getvalue())  # noqa: S314  (matplotlib wrote it a line ago)
     _plain(root, name)
-    root.attrib = {"viewBox": f"0 0 {WIDTH} {height}", "role": "img", "aria-labelledby": f"{name}-t {name}-d"}
+    root.attrib = {"viewBox": f"0 0 {size[0]} {size[1]}", "role": "img", "aria-labelledby": f"{name}-t {name}-d"}
     for position, (tag, text) in enumerate((("title", title), ("desc", alt))):
         element = ElementTree.Element(tag, {"id": f"{name}-{tag[0]}"})
         element.text = text
@@ -62,6 +63,7 @@ def _plain(element: ElementTree.Element, name: str) -> None:
             element.remove(child)
         else:
             _plain(child, name)
+    _unwrap(element)
     attributes: dict[str, str] = {}
     for key, value in element.attrib.items():
         key = key.split("}")[-1]
@@ -71,11 +73,28 @@ def _plain(element: ElementTree.Element, name: str) -> None:
             continue  # matplotlib's group names; nothing refers to them
         elif key in ("id", "href", "clip-path"):
             attributes[key] = re.sub(r"^(url\(#|#)?", rf"\g<1>{name}-", value)
+        elif key in _PLACES:
+            short = " ".join(re.sub(r"\d+\.\d+", _rounded, value).split())
+            attributes |= {} if short.startswith("rotate(-0 ") else {key: short}
         else:
             attributes[key] = value
     element.attrib = attributes
     if element.tail is not None and not element.tail.strip():
         element.tail = "\n"
+
+
+def _unwrap(element: ElementTree.Element) -> None:
+    """Take out groups that say nothing, and keep what they hold."""
+    held: list[ElementTree.Element] = []
+    for child in list(element):
+        held += child if child.tag == "g" and not child.attrib else [child]
+        element.remove(child)
+    element.extend(held)
+
+
+def _rounded(number: re.Match[str]) -> str:
+    """A hundredth of a unit is finer than any screen."""
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _presentation(style: str) -> dict[str, str]:
@@ -94,10 +113,10 @@ def _presentation(style: str) -> dict[str, str]:
     return attributes | ({"class": " ".join(classes)} if classes else {})
 
 
-def as_figure(draw: Draw, *, title: str, height: int) -> Canvas:
+def as_figure(draw: Draw, *, title: str, size: tuple[int, int]) -> Canvas:
     """Draw on a figure of its own, which a notebook shows."""
     with matplotlib.rc_context(_style(INK)):
-        canvas = blank(width=WIDTH / 72, height=height / 72)
+        canvas = blank(width=size[0] / 72, height=size[1] / 72)
         draw(canvas, INK)
         canvas.set_label(title)  # the layout has no room for more: a page and a notebook say it themselves
     return canvas

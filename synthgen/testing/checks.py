@@ -14,10 +14,13 @@ from synthgen.findings import Estimate, Measurement, to_json
 from synthgen.images import ArrayPixels, ImageData
 from synthgen.protocols import Check, Evidence, Images
 from synthgen.rng import Seed
+from synthgen.schema import Regression
 from synthgen.testing.invented import invented_cohort
 from synthgen.testing.laws import law, levels, named_in, same_global_randomness, unique_texts
 
-NEEDS = frozenset({"train", "holdout", "synthetic", "images", "cohort", "refit", "target", "survival", "rules"})
+NEEDS = frozenset(
+    {"train", "holdout", "synthetic", "images", "cohort", "refit", "target", "survival", "estimates", "rules"}
+)
 
 
 def check_check(check: Check, *, seed: int | Seed = 0) -> None:
@@ -54,6 +57,8 @@ def _evidence(check: Check, root: Seed) -> Evidence:
     schema = train.schema
     if "survival" in check.needs:
         schema = schema.assign("time", "bmi").assign("event", "died")
+    if "estimates" in check.needs:
+        schema = dataclasses.replace(schema, estimates=(Regression("died", ("age", "diagnosis", "admitted")),))
     return Evidence(
         train, holdout, _fresh_draw(len(train), root), schema, refit=lambda data, s: _fresh_draw(len(data), s)
     )

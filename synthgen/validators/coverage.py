@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 
 from synthgen.data import TableData
 from synthgen.errors import NotAssessable
@@ -14,18 +15,27 @@ from synthgen.findings import Estimate, Measurement
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 from synthgen.schema import Column
-from synthgen.validators.encoding import comparable_columns, frequent_levels, level_codes, numbers, ordered
+from synthgen.validators.encoding import (
+    comparable_columns,
+    frequent_levels,
+    level_codes,
+    most_indicators,
+    numbers,
+    ordered,
+    texts,
+)
 from synthgen.validators.image_distances import Neighborhood, neighborhood
-from synthgen.validators.resampling import around, bootstrap_figures, one_thread, sample_rows, share
+from synthgen.validators.resampling import affordable_rows, around, bootstrap_figures, one_thread, sample_rows, share
 
 REAL = " (train)"
 _LEVELS = 30  # of a category with a coordinate of their own; the others are one level
 _GRID = 2.0**-20
+_STEPS = 100  # of alpha and beta
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Coverage of the holdout by synthetic rows, and density; improved precision and recall beside them.
+    """Coverage of the holdout by synthetic rows; density, two kinds of precision and of recall beside it.
 
     A holdout row is covered if a synthetic row is as near as its own k-th nearest holdout row. Distances are Euclidean:
     ranks among train rows of numbers and dates, each level of a category at distance one from the others. The control
@@ -51,7 +61,7 @@ class Coverage:
         """
         columns = comparable_columns(evidence)
         tables = {"holdout": evidence.holdout, "synthetic": evidence.synthetic, "train": evidence.train}
-        count = min(self.rows, *map(len, tables.values()))
+        count = min(affordable_rows(self.rows, len(columns)), *map(len, tables.values()))
         if count <= self.k:
             raise NotAssessable(f"{self.k} neighbors need more than {self.k} rows in each table; there are {count}")
         sides = {name: sample_rows(data, count, seed.child("rows", name)) for name, data in tables.items()}
@@ -74,10 +84,13 @@ class Coverage:
                 f"{chance:.3f}",
                 "density above 1: synthetic rows crowd where real ones are dense; precision and recall: share of rows "
                 "that lie in a neighborhood of the other table",
+                "alpha-precision and beta-recall: 1 where the core with any share of one table holds that share of "
+                "the other, 0 where it holds all or none",
                 "the intervals are those of the patients counted; the other table is taken as it is",
+                f"the {most_indicators(len(columns), _LEVELS)} most frequent levels of a column have coordinates",
             ),
             source="Naeem et al. 2020, arXiv:2002.09797; precision and recall: Kynkaanniemi et al. 2019, "
-            "arXiv:1904.06991",
+            "arXiv:1904.06991; alpha-precision and beta-recall: Alaa et al. 2022, arXiv:2102.08921",
         )
 
     def _figures(
@@ -90,6 +103,8 @@ class Coverage:
             "density": _density(near, sides[which], seed.child("density", which)),
             "precision": share(near.precise, own),
             "recall": share(near.recalled, holdout),
+            "alpha-precision": _alpha_precision(places["holdout"], places[which], sides[which], seed.child("a", which)),
+            "beta-recall": _beta_recall(near, places[which], sides["holdout"], seed.child("b", which)),
         }
 
 
@@ -101,17 +116,29 @@ def placed(columns: Sequence[Column], train: TableData, sides: Mapping[str, Tabl
 
     Shape: -> for each side (rows, coordinates)
     """
-    parts = {name: [_coordinates(column, train, side) for column in columns] for name, side in sides.items()}
+    most = most_indicators(len(columns), _LEVELS)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in sides}
+    for column in columns:
+        for name, found in _coordinates(column, train, sides, most).items():
+            parts[name].append(found)
     return {name: np.round(np.hstack(found) / _GRID) * _GRID for name, found in parts.items()}
 
 
-def _coordinates(column: Column, train: TableData, side: TableData) -> np.ndarray:
-    values = side.table[column.name]
+def _coordinates(
+    column: Column, train: TableData, sides: Mapping[str, TableData], most: int
+) -> Mapping[str, np.ndarray]:
+    """Levels are those frequent in all tables: by train alone, train itself would lie apart in wide tables."""
+    values = {name: side.table[column.name] for name, side in sides.items()}
     if not ordered(column):
-        levels = frequent_levels(train.table[column.name])[:_LEVELS]
-        return np.sqrt(0.5) * (level_codes(values, levels)[:, None] == np.arange(len(levels) + 2))
+        levels = frequent_levels(pd.Series(np.concatenate([texts(own).to_numpy() for own in values.values()])))[:most]
+        places = np.arange(len(levels) + 2)
+        return {name: np.sqrt(0.5) * (level_codes(own, levels)[:, None] == places) for name, own in values.items()}
     known = numbers(train.table[column.name])
-    known, found = np.sort(known[~np.isnan(known)]), numbers(values)
+    known = np.sort(known[~np.isnan(known)])
+    return {name: _ranked(numbers(own), known) for name, own in values.items()}
+
+
+def _ranked(found: np.ndarray, known: np.ndarray) -> np.ndarray:
     ranks = (np.searchsorted(known, found, "left") + np.searchsorted(known, found, "right")) / max(2 * len(known), 1)
     missing = np.isnan(found)
     return np.column_stack([np.where(missing, 0.5, ranks) * np.sqrt(6), missing])
@@ -123,3 +150,34 @@ def _density(near: Neighborhood, made: TableData, seed: Seed) -> Estimate:
 
     value, draws = bootstrap_figures(mean, [made], seed=seed)
     return around(float(value[0]), draws[:, 0], n=len(made), most=np.inf)
+
+
+def _alpha_precision(real: np.ndarray, made: np.ndarray, data: TableData, seed: Seed) -> Estimate:
+    """How evenly made points lie in the balls around the centre of real ones that hold a share alpha of these."""
+    return _evenness(_depth(real, made, real.mean(axis=0)), np.ones(len(made), dtype=bool), data, seed)
+
+
+def _beta_recall(near: Neighborhood, made: np.ndarray, holdout: TableData, seed: Seed) -> Estimate:
+    """The same of real points that are covered, by how central their nearest made point is among made ones."""
+    return _evenness(_depth(made, made, made.mean(axis=0))[near.nearest], near.covered, holdout, seed)
+
+
+def _depth(known: np.ndarray, points: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """The share of known points that are nearer to a centre than each point, ties counting half. Shape: (points,)."""
+    reach, distance = (((X - centre) ** 2).sum(axis=1).round(9) for X in (known, points))
+    reach = np.sort(reach)
+    return (np.searchsorted(reach, distance, "left") + np.searchsorted(reach, distance, "right")) / (2 * len(reach))
+
+
+def _evenness(depth: np.ndarray, counted: np.ndarray, data: TableData, seed: Seed) -> Estimate:
+    """1 - 2 times the area between the share of rows that are counted up to each depth, and the depth."""
+    place = np.minimum((depth * _STEPS).astype(int), _STEPS - 1)
+    middle = (np.arange(_STEPS) + 0.5) / _STEPS
+
+    def figure(weights: np.ndarray) -> np.ndarray:
+        held = np.bincount(place, weights * counted, _STEPS)
+        share_up_to = (np.cumsum(held) - held / 2) / weights.sum()
+        return np.array([1 - 2 * np.abs(share_up_to - middle).mean()])
+
+    value, draws = bootstrap_figures(figure, [data], seed=seed)
+    return around(float(value[0]), draws[:, 0], n=len(data))

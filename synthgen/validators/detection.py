@@ -19,11 +19,10 @@ from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 from synthgen.schema import Column
 from synthgen.stats import auc, bootstrap_pair, roc_curve_on_grid
-from synthgen.validators.encoding import Features, boostable, comparable_columns
-from synthgen.validators.resampling import around, bootstrap_figures, one_thread, sample_rows
+from synthgen.validators.encoding import Features, boostable, boosting_bins, comparable_columns
+from synthgen.validators.resampling import affordable_rows, around, bootstrap_figures, one_thread, sample_rows
 from synthgen.validators.scoring import fit_logistic
 
-CELLS = 3_000_000  # of both tables that the classifier sees: wide tables are judged on fewer rows
 FEWEST = 20  # patients on a side, below which an AUC says nothing
 GRID = tuple(float(x) for x in np.linspace(0, 1, 51))
 
@@ -54,14 +53,17 @@ class Detection:
         for side, data in (("train", train), ("holdout", holdout), ("synthetic", synthetic)):
             if data.patient_count < FEWEST:
                 raise NotAssessable(f"the {side} table has {data.patient_count} patients; detection needs {FEWEST}")
-        most = min(self.rows, max(1_000, CELLS // (2 * len(columns))))
+        most = affordable_rows(self.rows, 2 * len(columns))
         headline = self._contest(synthetic, train, columns, most, seed.child("synthetic", "train"))
         sealed = self._contest(synthetic, holdout, columns, most, seed.child("synthetic", "holdout"))
         control = self._contest(holdout, train, columns, most, seed.child("holdout", "train"))
         statistic = headline.auc(seed.child("interval"))
         details = {"synthetic against holdout": sealed.auc(seed.child("interval", "holdout"))}
-        details |= _pmse_details(headline, control, seed.child("pmse"))
+        pmse = _pmse_details(headline, control, seed.child("pmse"))
+        details |= pmse
         notes = [f"{headline.rows:,} rows a side; the control has {control.rows:,}: chance is .5 at any number of rows"]
+        if not pmse:
+            notes.append("no pMSE ratio: a logistic model of so many columns needs more rows, ten for each feature")
         if statistic.high < 0.5:
             notes.append("an AUC below .5 means that rows of one table reappear in the other: see the copy checks")
         return Measurement(
@@ -97,7 +99,9 @@ class Detection:
         scores = np.zeros(len(y))
         for k in range(self.folds):
             model = HistGradientBoostingClassifier(
-                early_stopping=False, random_state=seed.child("model").integer() % 2**32
+                early_stopping=False,
+                max_bins=boosting_bins(len(columns)),
+                random_state=seed.child("model").integer() % 2**32,
             )
             inside = fold == k
             known, unseen = boostable(X[~inside], X[inside])

@@ -20,13 +20,13 @@ from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 from synthgen.schema import Column
 from synthgen.stats import clopper_pearson
+from synthgen.validators.cells import cells_of, missing_rates
 from synthgen.validators.encoding import Bins, comparable_columns, ordered, pooled_codes
-from synthgen.validators.pairs import PairTables, choose_blocks
-from synthgen.validators.resampling import around, bootstrap_figures, one_thread, sample_rows
+from synthgen.validators.pairs import PairTables, choose_blocks, mapped
+from synthgen.validators.resampling import affordable_rows, around, bootstrap_figures, one_thread, sample_rows, some_of
 
 Sides = tuple[TableData, TableData, TableData]  # train, synthetic, holdout; the last two of equal length
 SHOWN = 100  # columns named in the details of one measurement; the worst ones where there are more
-CELLS = 3_000_000  # of one table that are looked at: wide tables are compared on fewer rows
 BUDGET = 2e11  # multiplications of one bootstrap, a few seconds on two cores: large tables get fewer samples
 
 
@@ -52,7 +52,7 @@ class Missingness:
         gaps = [c for c in columns if any(side.table[c.name].isna().any() for side in sides)]
         if not gaps:
             return self._nothing_missing(sides, len(columns))
-        givens = _some(columns, self.givens, seed.child("givens"))
+        givens = some_of(columns, self.givens, seed.child("givens"))
         tables = [MissingTable.of(side.table, gaps, givens, sides[0].table) for side in sides]
         work = sum(t.missing.size * (len(gaps) + t.groups.shape[1]) for t in tables)
         found, control = compare(sides, [t.at for t in tables], missing_errors, seed=seed, work=work)
@@ -75,7 +75,9 @@ class Missingness:
             control=control.summary(np.max),
             better="lower",
             answer=f"Missing rates differ from train's by up to {statistic.value:.1%}, most in column {worst!r}.",
-            details=details | parts[0].named([c.name for c in gaps], SHOWN),
+            details=details
+            | parts[0].named([c.name for c in gaps], SHOWN)
+            | missing_rates([gaps[i].name for i in np.argsort(-parts[0].value)[:SHOWN]], *sides[1:]),
             notes=notes + found.notes,
             source="definition: absolute differences of (conditional) missing rates, weighted by train's groups",
         )
@@ -108,6 +110,7 @@ class Columns:
     question: ClassVar[str] = "Is each column, taken alone, distributed as in real records?"
     needs: ClassVar[frozenset[str]] = frozenset({"train", "holdout", "synthetic"})
     rows: int = 20_000
+    pictured: int = 50  # columns of which shares by cell are given, the worst ones
 
     @one_thread
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement:
@@ -130,6 +133,7 @@ class Columns:
         work = 400.0 * (sum(table.size for table in codes) + 3 * total)  # counting costs far more than multiplying
         found, control = compare(sides, [shares(table) for table in codes], errors, seed=seed, work=work)
         statistic, floor = found.summary(np.mean), control.summary(np.mean)
+        worst = [columns[i] for i in np.argsort(-found.value, kind="stable")[: self.pictured]]
         return Measurement(
             check=self.name,
             label="mean distance of a column's distribution from train (Kolmogorov-Smirnov or total variation)",
@@ -139,6 +143,7 @@ class Columns:
             answer=f"A column differs from train by {statistic.value:.2%} on average; "
             f"real records do by {floor.value:.2%}.",
             details={"worst column": found.summary(np.max)} | found.named([c.name for c in columns], SHOWN),
+            cells=cells_of(worst, *sides[1:]),
             notes=("missing values are a level", *found.notes),
             source="two-sample Kolmogorov-Smirnov distance; total variation distance",
         )
@@ -206,6 +211,7 @@ class Pairs:
                 "mutual information (real holdout)": control.split(2)[1].summary(np.mean),
             }
             | relation.named(names, 10),
+            pairs=mapped([c.name for c in columns], blocks, relation.value, control.split(2)[0].value),
             notes=(
                 "half the difference of Spearman correlations, else total variation over quantile groups",
                 *some,
@@ -326,19 +332,13 @@ def missing_errors(one: tuple[MissingRates, np.ndarray], train: tuple[MissingRat
 def equal_sides(tables: Sequence[TableData], rows: int, columns: int, seed: Seed) -> Sides:
     """Train, and as many rows of the synthetic table as of the holdout, from tables in this order."""
     train, synthetic, holdout = tables
-    most = min(rows, max(1_000, CELLS // columns))
+    most = affordable_rows(rows, columns)
     count = min(len(synthetic), len(holdout), most)
     return (
         sample_rows(train, most, seed.child("rows", "train")),
         sample_rows(synthetic, count, seed.child("rows", "synthetic")),
         sample_rows(holdout, count, seed.child("rows", "holdout")),
     )
-
-
-def _some(columns: Sequence[Column], most: int, seed: Seed) -> list[Column]:
-    """All columns, or so many of them by chance, in their order."""
-    chosen = np.sort(seed.numpy().permutation(len(columns))[:most])
-    return [columns[i] for i in chosen]
 
 
 def _pooled(columns: Sequence[Column], sides: Sides) -> tuple[list[np.ndarray], list[int]]:

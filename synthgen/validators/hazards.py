@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,10 @@ from synthgen.data import TableData
 from synthgen.errors import NotAssessable
 from synthgen.findings import Estimate, exactly
 from synthgen.protocols import Evidence
+from synthgen.rng import Seed
 from synthgen.schema import Column
 from synthgen.validators.encoding import Features, comparable_columns, numbers
+from synthgen.validators.resampling import affordable_rows, sample_rows
 
 EVENTS_PER_FEATURE = 10  # Peduzzi et al. 1995, doi:10.1016/0895-4356(95)00510-2
 MOST_FEATURES = 20
@@ -79,6 +82,16 @@ class Outcome:
         return data.take((self.times(data.table) >= 0) & ~np.isnan(self.events(data.table)))
 
 
+class Intervals(Protocol):
+    """Lower and upper bounds of several figures."""
+
+    @property
+    def low(self) -> np.ndarray: ...
+
+    @property
+    def high(self) -> np.ndarray: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Hazards:
     """A Cox model of standardised features. Shape: log_ratio, error (features,)."""
@@ -118,7 +131,7 @@ class Hazards:
         return float(concordance_index(time, -(X @ self.log_ratio), event))
 
 
-def hazards(outcome: Outcome, sides: Sides) -> tuple[dict[str, Estimate], tuple[str, ...]]:
+def hazards(outcome: Outcome, tables: Sides, *, seed: Seed) -> tuple[dict[str, Estimate], tuple[str, ...]]:
     """Hazard ratios of each table beside train's, the overlap of their intervals, and what they predict of the holdout.
 
     Features are those that say most about survival in train, none of which nearly is another, at most one for ten
@@ -126,19 +139,27 @@ def hazards(outcome: Outcome, sides: Sides) -> tuple[dict[str, Estimate], tuple[
 
     Args:
         outcome: time and event.
-        sides: train, synthetic and holdout.
+        tables: train, synthetic and holdout; of wide ones fewer rows are looked at.
+        seed: chooses them.
 
     Returns:
         Named figures, and notes; no figures where a model cannot be fitted.
     """
     from lifelines.exceptions import ConvergenceError
 
+    rows = max(map(len, tables))
+    fewer = affordable_rows(rows, len(tables[0].schema.learned))
+    sides = (
+        sample_rows(tables[0], fewer, seed),
+        sample_rows(tables[1], fewer, seed),
+        sample_rows(tables[2], fewer, seed),
+    )
     outcomes = [(outcome.times(side.table), outcome.events(side.table)) for side in sides]
     names, forms = _features(outcome, sides)
     in_train = np.ptp(forms[0], axis=0) > 0
     varying = np.all([np.ptp(form, axis=0) > 0 for form in forms], axis=0)
     most = min(MOST_FEATURES, int(min(event.sum() for _, event in outcomes)) // EVENTS_PER_FEATURE)
-    chosen = _apart(forms[0], [i for i in _strongest(forms[0], *outcomes[0]) if varying[i]])[:most]
+    chosen = _apart(forms[0], [i for i in _strongest(forms[0], *outcomes[0]) if varying[i]], most)
     if not chosen:
         return {}, ("no Cox model: no other column varies in every table",)
     X = [form[:, chosen] for form in forms]
@@ -155,11 +176,13 @@ def hazards(outcome: Outcome, sides: Sides) -> tuple[dict[str, Estimate], tuple[
     }
     for place, feature in enumerate(chosen):
         name = f"hazard ratio, {names[feature]}"
-        found |= {name: _ratio(synthetic, place, count[1]), f"{name} (real)": _ratio(train, place, count[0])}
+        found |= {name: _ratio(synthetic, place, count[1]), f"{name} (train)": _ratio(train, place, count[0])}
     left = int(in_train.sum() - varying.sum())
     constant = (f"features that do not vary in every table, and are in no Cox model: {left}",) if left else ()
+    bounded = (f"Cox models look at {fewer:,} rows of a table of so many columns",) if fewer < rows else ()
     return found, (
         f"Cox models of {len(chosen)} of {in_train.sum()} features; numbers per standard deviation",
+        *bounded,
         *constant,
     )
 
@@ -171,9 +194,21 @@ def overlap(one: Hazards, other: Hazards) -> float:
     >>> overlap(same, same), round(overlap(same, apart), 2)
     (1.0, -1.55)
     """
+    return float(overlaps(one, other).mean())
+
+
+def overlaps(one: Intervals, other: Intervals) -> np.ndarray:
+    """The overlap of each two intervals as a share of their lengths, averaged; below 0 where they lie apart.
+
+    >>> one = Hazards(np.array([0.0, 1.0]), np.array([0.1, 0.1]))
+    >>> overlaps(one, one).tolist()
+    [1.0, 1.0]
+
+    Source: Karr et al. 2006, doi:10.1198/000313006X124640.
+    """
     common = np.minimum(one.high, other.high) - np.maximum(one.low, other.low)
-    shares = (common / (one.high - one.low) + common / (other.high - other.low)) / 2
-    return float(shares.mean())
+    shares: np.ndarray = (common / (one.high - one.low) + common / (other.high - other.low)) / 2
+    return shares
 
 
 def _ratio(model: Hazards, place: int, n: int) -> Estimate:
@@ -201,10 +236,12 @@ def _features(outcome: Outcome, sides: Sides) -> tuple[list[str], list[np.ndarra
     ]
 
 
-def _apart(X: np.ndarray, ranked: Sequence[int]) -> list[int]:
-    """Features in this order without those that an earlier one nearly is: both would have endless intervals."""
+def _apart(X: np.ndarray, ranked: Sequence[int], most: int) -> list[int]:
+    """The first in this order, without those that an earlier one nearly is: both would have endless intervals."""
     kept: list[int] = []
     for i in ranked:
+        if len(kept) == most:
+            break
         if all(abs(np.corrcoef(X[:, i], X[:, j])[0, 1]) < _COLLINEAR for j in kept):
             kept.append(i)
     return kept

@@ -94,6 +94,7 @@ class Neighborhood:
     balls: np.ndarray  # (made,) how many real balls hold each made point
     covered: np.ndarray  # (real,) whether a made point lies in the ball of each real one
     recalled: np.ndarray  # (real,) whether each real point lies in a made ball
+    nearest: np.ndarray  # (real,) which made point is nearest to each real one
     k: int
 
     @property
@@ -122,7 +123,7 @@ def neighborhood(real: np.ndarray, made: np.ndarray, *, k: int = 5) -> Neighborh
     across = _squares(real, made)
     inside = across <= _reach(real, k)[:, None]
     recalled = np.asarray((across <= _reach(made, k)[None, :]).any(axis=1))
-    return Neighborhood(inside.sum(axis=0), np.asarray(inside.any(axis=1)), recalled, k)
+    return Neighborhood(inside.sum(axis=0), np.asarray(inside.any(axis=1)), recalled, across.argmin(axis=1), k)
 
 
 def _squares(X: np.ndarray, Y: np.ndarray) -> np.ndarray:

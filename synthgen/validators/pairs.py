@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from synthgen.findings import PairMap
 from synthgen.rng import Seed
 from synthgen.schema import Column
 from synthgen.validators.encoding import Bins, numbers, ordered
 
 WHOLE = 64  # up to so many columns, every pair is looked at
+MAPPED = 24  # columns of a picture of pairs
 BLOCK = 32  # beyond, columns are dealt into groups of this size, and pairs within a group are looked at
 
 
@@ -28,6 +30,31 @@ def choose_blocks(count: int, seed: Seed) -> list[np.ndarray]:
     if count <= WHOLE:
         return [np.arange(count)]
     return [np.sort(block) for block in np.array_split(seed.numpy().permutation(count), -(-count // BLOCK))]
+
+
+def mapped(names: Sequence[str], blocks: Sequence[np.ndarray], made: np.ndarray, real: np.ndarray) -> PairMap:
+    """The differences of every pair of the worst columns; of several groups of columns, of the one with the worst pair.
+
+    Shape: made, real (pairs,): group by group, as `PairTables.errors` gives them
+
+    >>> found = mapped(["a", "b", "c"], [np.arange(3)], np.array([0.1, 0.2, 0.3]), np.zeros(3))
+    >>> found.names, found.of("c", "b")
+    (('a', 'b', 'c'), (0.3, 0.0))
+    """
+    sizes = [len(block) * (len(block) - 1) // 2 for block in blocks]
+    starts = np.cumsum(sizes) - sizes
+    worst = int(np.searchsorted(np.cumsum(sizes), int(np.argmax(made)), side="right"))
+    block, start = blocks[worst], starts[worst]
+    rows, columns = np.triu_indices(len(block), k=1)
+    both = [np.zeros((len(block), len(block))) for _ in range(2)]
+    for whole, part in zip(both, (made, real), strict=True):
+        whole[rows, columns] = whole[columns, rows] = part[start : start + sizes[worst]]
+    kept = np.sort(np.argsort(-both[0].max(axis=1), kind="stable")[:MAPPED])
+    pairs = [(i, j) for i in range(len(kept)) for j in range(i + 1, len(kept))]
+    return PairMap(
+        tuple(names[block[place]] for place in kept),
+        tuple((i, j, *(round(float(whole[kept[i], kept[j]]), 4) for whole in both)) for i, j in pairs),  # type: ignore[misc]
+    )
 
 
 @dataclass(frozen=True)

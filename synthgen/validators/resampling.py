@@ -16,7 +16,9 @@ from synthgen.rng import Seed
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 CONFIDENCE = 0.95
+CELLS = 3_000_000  # of one table that are looked at: wide tables are looked at on fewer rows
 Figures = Callable[..., np.ndarray]  # row weights of each table -> (figures,)
 
 
@@ -38,6 +40,15 @@ def one_thread(function: Callable[P, R]) -> Callable[P, R]:
     return limited
 
 
+def affordable_rows(most: int, columns: int) -> int:
+    """At most so many rows, and fewer of a wide table: three million cells, but a thousand rows at least.
+
+    >>> affordable_rows(20_000, 15), affordable_rows(20_000, 1_000), affordable_rows(20_000, 5_000)
+    (20000, 3000, 1000)
+    """
+    return min(most, max(1_000, CELLS // columns))
+
+
 def sample_rows(data: TableData, count: int, seed: Seed) -> TableData:
     """At most so many rows, patient by patient in random order, so that a patient's rows stay together.
 
@@ -50,6 +61,16 @@ def sample_rows(data: TableData, count: int, seed: Seed) -> TableData:
     patients = data.patients
     order = seed.numpy().permutation(int(patients.max()) + 1)
     return data.take(np.sort(np.argsort(order[patients], kind="stable")[:count]))
+
+
+def some_of(items: Sequence[T], most: int, seed: Seed) -> list[T]:
+    """All items, or so many of them by chance, in their order.
+
+    >>> some_of("abc", 5, Seed(1)), len(some_of(range(100), 5, Seed(1)))
+    (['a', 'b', 'c'], 5)
+    """
+    chosen = np.sort(seed.numpy().permutation(len(items))[:most])
+    return [items[i] for i in chosen]
 
 
 def patient_weights(patients: np.ndarray, generator: np.random.Generator) -> np.ndarray:

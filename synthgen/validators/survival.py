@@ -24,6 +24,7 @@ FIGURES = (
     "share with the event, difference",
     "largest distance of the censoring curve",
 )
+_EVENTS_APART = 10  # between two points of a curve that is shown
 _AT_RISK = 0.1  # share of train that is still followed at the horizon
 
 
@@ -70,7 +71,7 @@ class Survival:
             details |= {name: one.summary(np.max), f"{name} (real holdout)": other.summary(np.max)}
         details["log-rank p"] = _log_rank(followed[0], followed[1])
         details["log-rank p (real holdout)"] = _log_rank(followed[0], followed[2])
-        cox, notes = hazards(outcome, sides)
+        cox, notes = hazards(outcome, sides, seed=seed.child("cox"))
         curves = {
             name: _curve(one, grid) for name, one in zip(("train", "synthetic", "holdout"), followed, strict=True)
         }
@@ -165,5 +166,11 @@ def _log_rank(train: Followed, other: Followed) -> Estimate:
 
 
 def _curve(followed: Followed, grid: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """The curve at the start, and then at times between which at least ten events lie: no event can be read off it."""
     survival = followed.survival(np.ones(len(followed.time)), grid)
-    return tuple((round(float(t), 4), round(float(s), 3)) for t, s in zip(grid, survival, strict=True))
+    happened = np.searchsorted(np.sort(followed.time[followed.event > 0]), grid, side="right")
+    kept = [0]
+    for place, events in enumerate(happened):
+        if events - happened[kept[-1]] >= _EVENTS_APART:
+            kept.append(place)
+    return tuple((round(float(grid[i]), 4), round(float(survival[i]), 3)) for i in kept)

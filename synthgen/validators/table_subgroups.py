@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import ClassVar
@@ -14,14 +14,17 @@ from synthgen.errors import NotAssessable
 from synthgen.findings import Estimate, Measurement, exactly
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
+from synthgen.validators.encoding import WIDE
 from synthgen.validators.fidelity import Columns
 from synthgen.validators.groups import FEWEST, FEWEST_PATIENTS, SOURCES, Group, Groups
-from synthgen.validators.resampling import around, bootstrap_figures, one_thread, sample_rows
+from synthgen.validators.resampling import affordable_rows, around, bootstrap_figures, one_thread, sample_rows, some_of
 from synthgen.validators.scoring import binary_metrics
 from synthgen.validators.utility import Problem
 
 REAL = " (real holdout)"
 _TRAINED = " (real)"
+MOST = 60  # groups that are looked at, beyond which they are chosen by chance
+MOST_OF_WIDE = 20  # the same, where each has many columns
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,11 @@ class TableSubgroups:
         groups = Groups.of(evidence)
         if not groups.kept:
             raise NotAssessable(f"no group has {FEWEST} rows in each set: groups come from {SOURCES}")
+        most = MOST if len(evidence.schema.learned) <= WIDE else MOST_OF_WIDE
+        kept = some_of(groups.kept, most, seed.child("groups"))
         measured = {
-            group.name: Columns(rows=self.rows).run(_within(evidence, group), seed=seed.child(group.name))
-            for group in groups.kept
+            group.name: Columns(rows=self.rows, pictured=0).run(_within(evidence, group), seed=seed.child(group.name))
+            for group in kept
         }
         worst = max(measured, key=lambda name: measured[name].statistic.value)
         controls = {name: one.control for name, one in measured.items() if one.control}
@@ -63,7 +68,9 @@ class TableSubgroups:
         details: dict[str, Estimate] = {}
         for name, one in measured.items():
             details |= {name: one.statistic, name + REAL: controls[name]}
-        fairness, notes = self._usefulness(evidence, seed.child("utility"))
+        fairness, notes = self._usefulness(evidence, set(measured), seed.child("utility"))
+        if len(kept) < len(groups.kept):
+            notes = (f"{len(kept)} of {len(groups.kept)} groups were looked at, chosen by the seed", *notes)
         return Measurement(
             check=self.name,
             label="largest mean distance of a group's columns from the same group in train",
@@ -91,7 +98,9 @@ class TableSubgroups:
             "arXiv:1610.02413",
         )
 
-    def _usefulness(self, evidence: Evidence, seed: Seed) -> tuple[dict[str, Estimate], tuple[str, ...]]:
+    def _usefulness(
+        self, evidence: Evidence, chosen: Collection[str], seed: Seed
+    ) -> tuple[dict[str, Estimate], tuple[str, ...]]:
         """AUC of each group and equalised-odds gap of a model trained on synthetic, and of one trained on real rows."""
         try:
             problem, _ = Problem.of(evidence)
@@ -104,10 +113,11 @@ class TableSubgroups:
         if problem.task != "binary":
             return {}, ("usefulness by group is looked at for a binary target only",)
         other = replace(evidence, holdout=test)
-        groups = [group for group in Groups.of(other).kept if group.column != problem.target.name]
+        kept = Groups.of(other).kept
+        groups = [group for group in kept if group.name in chosen and group.column != problem.target.name]
         if not groups:
             return {}, ("usefulness by group: no group with 30 rows in each set",)
-        count, found = min(len(train), len(synthetic), self.rows), {}
+        count, found = min(len(train), len(synthetic), affordable_rows(self.rows, len(problem.columns))), {}
         for mark, data in (("", synthetic), (_TRAINED, train)):
             trained_on = sample_rows(data, count, seed.child("rows"))
             chance = problem.predicted(trained_on, test, "boosting", seed.child("model"))[:, 1]

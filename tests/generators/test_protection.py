@@ -20,7 +20,7 @@ from synthgen.protocols import Run
 from synthgen.report.datasheet import datasheet
 from synthgen.rng import Seed
 from synthgen.schema import Column, TableSchema, schema_yaml
-from synthgen.study import generator_facts
+from synthgen.stages import generator_facts
 
 LEVEL, CODE, PARENT = "UNIQUE-RELIGION", "Q78.03", "E11.6"
 NUMBERS = {"weight": (-8412763.7, 9871234.5), "visits": (-7654321.0, 8765432.0)}

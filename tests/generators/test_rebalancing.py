@@ -9,7 +9,7 @@ from synthgen.errors import ConfigError, UsageError
 from synthgen.generators.rebalancing import balanced, before_and_after, counted
 from synthgen.protocols import Run
 from synthgen.rng import Seed
-from synthgen.study import rebalanced, sampled
+from synthgen.stages import rebalanced, sampled
 
 
 @pytest.fixture(scope="module")

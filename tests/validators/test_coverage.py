@@ -42,6 +42,14 @@ def test_a_lost_ward_is_not_covered():
     assert found.details["precision"].value > 0.8  # what there is lies among real rows
 
 
+def test_typical_patients_alone_lie_too_near_the_centre():
+    many = patients(3000, 3)
+    found = measured(many[(many["age"] - 60).abs() < 6].reset_index(drop=True)).details
+    for name in ("alpha-precision", "beta-recall"):
+        assert found[name].high < 0.7 < 0.9 < found[f"{name} (train)"].low
+    assert found["precision"].value > 0.9, "each of them lies among real ones"
+
+
 def test_independent_columns_lie_outside():
     mixed = patients(600, 3)
     mixed["value"] = np.random.default_rng(4).permutation(mixed["value"])

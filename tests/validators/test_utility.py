@@ -17,7 +17,8 @@ from synthgen.validators.scoring import binary_metrics, multiclass_metrics, regr
 from synthgen.validators.utility import TrainOnSynthetic
 
 SEED = Seed(3)
-CHECK = TrainOnSynthetic(repeats=50)
+CHECK = TrainOnSynthetic(repeats=50, halves=3)
+HALVES = {"difference of halves, least of 3", "difference of halves, most of 3"}
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +47,36 @@ def test_a_fresh_real_draw_trains_as_good_a_model(thirds):
         for m in ("auc", "auprc", "brier", "calibration_slope")
         for s in ("real", "synthetic")
         for k in ("logistic", "boosting")
-    } == set(found.details)
+    } | HALVES == set(found.details)
     assert CHECK.run(thirds, seed=SEED) == found, "same seed, same result"
 
 
 def test_train_itself_loses_nothing(thirds):
     found = CHECK.run(Evidence(thirds.train, thirds.holdout, thirds.train, thirds.schema), seed=SEED)
     assert (found.statistic.low, found.statistic.value, found.statistic.high) == (0, 0, 0)
+
+
+def test_the_interval_knows_that_another_draw_would_have_trained_another_model():
+    """With 60 rows to train on and 3,000 to test on, chance lies in the training: test patients alone hardly vary."""
+
+    def make(n, seed):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(n, 8))
+        died = (rng.random(n) < 1 / (1 + np.exp(-x[:, 0]))).astype(float)
+        names = [f"x{i}" for i in range(8)]
+        made = table(
+            [*((name, "real") for name in names), ("died", "boolean")], died=died, **dict(zip(names, x.T, strict=True))
+        )
+        return TableData(made.table, made.schema.assign("target", "died"))
+
+    holdout, held, alone = make(3000, 100), 0, 0
+    for seed in range(0, 16, 2):
+        given = evidence(make(60, seed), holdout, make(60, seed + 1))
+        found = replace(CHECK, halves=5).run(given, seed=SEED)
+        held += found.statistic.low <= 0 <= found.statistic.high
+        alone += abs(found.statistic.value) <= (found.control.high - found.control.low) / 2
+    assert held >= 7, "two draws of one law differ by nothing"
+    assert alone <= 4, "what the test patients alone would have held"
 
 
 def test_permuted_columns_train_nothing(thirds):
@@ -63,7 +87,8 @@ def test_permuted_columns_train_nothing(thirds):
 
 def test_numbers_are_regressed_and_levels_told_apart(thirds):
     number = CHECK.run(for_target(thirds, "cd420"), seed=SEED)
-    assert set(number.details) == {f"r2_{s}.{k}" for s in ("real", "synthetic") for k in ("linear", "boosting")}
+    kinds = {f"r2_{s}.{k}" for s in ("real", "synthetic") for k in ("linear", "boosting")}
+    assert set(number.details) == kinds | HALVES
     assert max(number.details[f"r2_real.{k}"].value for k in ("linear", "boosting")) > 0.3
     assert abs(number.statistic.value) < 0.15
     data = [
@@ -76,7 +101,8 @@ def test_numbers_are_regressed_and_levels_told_apart(thirds):
     schema = replace(thirds.schema, columns=columns).assign("target", "arms")
     classes = CHECK.run(Evidence(*(TableData(d.table, schema) for d in data), schema), seed=SEED)
     assert classes.details["auc_real.boosting"].value > 0.6
-    assert set(classes.details) == {f"auc_{s}.{k}" for s in ("real", "synthetic") for k in ("logistic", "boosting")}
+    kinds = {f"auc_{s}.{k}" for s in ("real", "synthetic") for k in ("logistic", "boosting")}
+    assert set(classes.details) == kinds | HALVES
 
 
 def test_awkward_columns_and_repeated_rows():
