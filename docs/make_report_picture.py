@@ -1,6 +1,6 @@
 """Write docs/report.png, the first screen of a report.
 
-Run it:  python docs/make_report_picture.py synthgen-demo/audit/report.html
+Run it:  python docs/make_report_picture.py synthgen-demo/table/audit/report.html
 
 Needs a Chromium on the PATH (Debian: chromium).
 """

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from synthgen import datasets as datasets
     from synthgen.auditing import Audit as Audit
     from synthgen.auditing import audit as audit
+    from synthgen.cohort import Cohort as Cohort
+    from synthgen.cohort import Link as Link
+    from synthgen.cohort_io import read_cohort as read_cohort
     from synthgen.comparison import Comparison as Comparison
     from synthgen.comparison import compare as compare
     from synthgen.data import TableData as TableData
@@ -46,12 +49,14 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Audit": "auditing",
+    "Cohort": "cohort",
     "Column": "schema",
     "Comparison": "comparison",
     "Copula": "generators.copula",
     "DataError": "errors",
     "ImageData": "images",
     "Independent": "generators.independent",
+    "Link": "cohort",
     "Policy": "policy",
     "ReleaseRefused": "errors",
     "Run": "protocols",
@@ -66,6 +71,7 @@ _HOME = {
     "datasets": "",
     "load_policy": "policy",
     "read": "io",
+    "read_cohort": "cohort_io",
     "read_images": "image_io",
     "read_schema": "schema",
     "release": "releasing",
@@ -76,12 +82,14 @@ _HOME = {
 
 __all__ = [  # sorted, checked by a test against _HOME
     "Audit",
+    "Cohort",
     "Column",
     "Comparison",
     "Copula",
     "DataError",
     "ImageData",
     "Independent",
+    "Link",
     "Policy",
     "ReleaseRefused",
     "Run",
@@ -96,6 +104,7 @@ __all__ = [  # sorted, checked by a test against _HOME
     "datasets",
     "load_policy",
     "read",
+    "read_cohort",
     "read_images",
     "read_schema",
     "release",

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from synthgen import registry
 from synthgen.errors import DataError, EnvironmentProblem, Interrupted, NotAssessable, UsageError
-from synthgen.evidence import counted, described_columns, gathered
-from synthgen.findings import Decision, Finding, Measurement, finding_from_json, to_json
+from synthgen.evidence import counted, described_columns, gathered_by
+from synthgen.findings import Decision, Finding, Measurement, Modality, finding_from_json, to_json
 from synthgen.ledger import audit_number
-from synthgen.policy import Modality, Policy, decide, judge_all, load_policy, not_run
+from synthgen.policy import Policy, decide, judge_all, load_policy, not_run
 from synthgen.protocols import Check, Evidence, Progress, Run
 from synthgen.rng import Seed
 from synthgen.schema import TableSchema
@@ -46,6 +46,11 @@ NOT_ASSESSED_OF_IMAGES = (
     "The records beside the images: audit them as a table.",
     *NOT_ASSESSED[1:],
 )
+_NOT_ASSESSED: Mapping[Modality, tuple[str, ...]] = {
+    "table": NOT_ASSESSED,
+    "image": NOT_ASSESSED_OF_IMAGES,
+    "cohort": (NOT_ASSESSED[0], NOT_ASSESSED_OF_IMAGES[1], *NOT_ASSESSED[1:]),
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -195,10 +200,10 @@ def audit(
     private: str | Path | None = None,
     run: Run | None = None,
 ) -> Audit:
-    """Attack and measure a synthetic table or synthetic images, judge them by a policy, and decide.
+    """Attack and measure synthetic records, images, or a cohort of both, judge them by a policy, and decide.
 
     Args:
-        train: what the generator learned from: TableData or ImageData, or any frame or file that `read` takes.
+        train: what the generator learned from: TableData, ImageData or Cohort, or any frame or file that `read` takes.
         holdout: patients that nobody trained on; sealed.
         synthetic: what is to be shared, whoever made it.
         seed: equal seeds give equal audits.
@@ -213,7 +218,7 @@ def audit(
 
     Raises:
         DataError: sets that do not match, empty ones, or fewer than 20 patients on a side.
-        ConfigError: a policy that says nothing about images.
+        ConfigError: a policy that says nothing about images, or about cohorts.
 
     >>> from synthgen import datasets
     >>> train, holdout = datasets.load("actg175").split_by_patient(seed=1)
@@ -223,24 +228,25 @@ def audit(
     """
     started, seed, run = time.monotonic(), Seed.of(seed), run or Run()
     chosen = policy if isinstance(policy, Policy) else load_policy(policy)
-    evidence = replace(gathered(train, holdout, synthetic), refit=refit)
-    modality: Modality = "image" if evidence.images else "table"
+    found = {about: replace(one, refit=refit) for about, one in gathered_by(train, holdout, synthetic).items()}
+    modality: Modality = "cohort" if "cohort" in found else next(iter(found))
+    evidence, together = found.get("table", found[modality]), found[modality]
     chosen = chosen.about(modality)
     for name in chosen.checks:
         registry.find("checks", name)
-    sets = evidence.images or evidence
+    sets = together.cohorts or together.images or together
     fingerprints = {name: getattr(sets, name).fingerprint() for name in ("train", "holdout", "synthetic")}
     number = audit_number(Path(ledger), fingerprints) if ledger else None
     chosen = chosen.at_audit(number or 1)
     if private:
         _write_private(Path(private), evidence)
     names = [name for name in chosen.checks if only is None or only(name)]
-    findings = _run_checks(names, evidence, chosen, seed.child("audit"), run)
+    findings = _run_checks(names, found, chosen, seed.child("audit"), run)
     decision = decide(findings, chosen)
     return Audit(
         decision=decision,
         policy={"name": chosen.name, "hash": chosen.hash, "description": chosen.description},
-        fingerprints=fingerprints | _objects(evidence),
+        fingerprints=fingerprints | _objects(together),
         counts={k: counted(getattr(sets, k)) for k in ("train", "holdout", "synthetic")},
         columns=described_columns(evidence.schema),
         findings=tuple(findings),
@@ -249,10 +255,10 @@ def audit(
         created=time.strftime("%Y-%m-%d", time.gmtime()),
         seconds=round(time.monotonic() - started, 1),
         generator=generator,
-        not_assessed=NOT_ASSESSED_OF_IMAGES if evidence.images else NOT_ASSESSED,
+        not_assessed=_NOT_ASSESSED[modality],
         audit_number=number,
         modality=modality,
-        samples=_samples(evidence, decision),
+        samples=_samples(together, decision),
     )
 
 
@@ -277,7 +283,10 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def _run_checks(names: list[str], evidence: Evidence, policy: Policy, seed: Seed, run: Run) -> list[Finding]:
+def _run_checks(
+    names: list[str], evidence: Mapping[Modality, Evidence], policy: Policy, seed: Seed, run: Run
+) -> list[Finding]:
+    about = {name: policy.subject(name) if "cohort" in evidence else next(iter(evidence)) for name in names}
     measured: dict[str, Measurement] = {}
     reasons: dict[str, str] = {}
     questions: dict[str, str] = {}
@@ -289,7 +298,7 @@ def _run_checks(names: list[str], evidence: Evidence, policy: Policy, seed: Seed
         questions[name] = check.question
         started = time.monotonic()
         try:
-            measurement = check.run(_for(check, evidence), seed=seed.child(name))
+            measurement = check.run(_for(check, evidence[about[name]]), seed=seed.child(name))
         except NotAssessable as reason:
             reasons[name] = str(reason)
         else:
@@ -299,7 +308,7 @@ def _run_checks(names: list[str], evidence: Evidence, policy: Policy, seed: Seed
     run.progress(Progress("checks", len(names), len(names)))
     judged = {f.check: f for f in judge_all(list(measured.values()), policy, questions)}
     absent = {name: not_run(name, reasons[name], policy, question=questions[name]) for name in reasons}
-    return [{**judged, **absent}[name] for name in names]
+    return [replace({**judged, **absent}[name], modality=about[name]) for name in names]
 
 
 def _settings(name: str, policy: Policy) -> dict[str, Any]:
@@ -314,6 +323,8 @@ def _for(check: Check, evidence: Evidence) -> Evidence:
     """The evidence, once what the check says it needs is known to be there."""
     if "refit" in check.needs and evidence.refit is None:
         raise NotAssessable("needs a generator that can be trained again")
+    if "cohort" in check.needs and evidence.cohorts is None:
+        raise NotAssessable("is about records and images together, and this audit is not of a cohort")
     if "target" in check.needs:
         if evidence.schema.target is None:
             raise NotAssessable("no column has the role target: declare one with `roles: [target]` in the schema")

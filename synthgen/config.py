@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from synthgen.errors import ConfigError, UsageError, suggest
+from synthgen.study_texts import TEMPLATES
 
 
 class _Section(BaseModel):
@@ -25,7 +26,7 @@ class DataSection(_Section):
     )
     images: Annotated[
         str | None,
-        Field(description="in place of a table: folder, zip or tar of DICOM or pictures, or an .npz"),
+        Field(description="folder, zip or tar of DICOM or pictures, or an .npz; beside a table: a cohort"),
     ] = None
     labels: Annotated[str | None, Field(description="of images; by default labels.csv of their folder")] = None
     unit: Annotated[Literal["slice", "volume"], Field(description="of DICOM: frames, or series")] = "slice"
@@ -38,12 +39,12 @@ class DataSection(_Section):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if (self.table is None) == (self.images is None):
-            raise ValueError("data has either a table or images")
+        if self.table is None and self.images is None:
+            raise ValueError("data has a table, or images, or both where the images are of the table's patients")
         given = [name for name in ("table_schema", "patient", "encoding") if getattr(self, name) is not None]
-        if self.images and given:
+        if not self.table and given:
             raise ValueError("schema, patient and encoding are for tables; images have labels")
-        if self.table and self.labels:
+        if not self.images and self.labels:
             raise ValueError("labels are for images")
         return self
 
@@ -69,6 +70,23 @@ class GeneratorSection(_Section):
     settings: Annotated[dict[str, Any], Field(description="see: synthgen describe NAME")] = {}
 
 
+class ImagesSection(_Section):
+    """How the images of a cohort follow from its records."""
+
+    condition_on: Annotated[
+        list[str] | None,
+        Field(description="columns of the table that images go by; by default the finding, sex and age_years"),
+    ] = None
+    finding: Annotated[
+        str | None, Field(description="column that the images show, for headers and checks; by default the target")
+    ] = None
+    headers: Annotated[
+        dict[Literal["sex", "age_years", "study_date"], str],
+        Field(description="columns of the table that headers say, where they are called otherwise"),
+    ] = {}
+    generator: GeneratorSection = GeneratorSection()
+
+
 def _named(entry: Any) -> Any:
     return {"name": entry} if isinstance(entry, str) else entry
 
@@ -90,8 +108,20 @@ class SampleSection(_Section):
 
     rows: Annotated[int | None, Field(gt=0, description="or images; by default as many as train has")] = None
     where: Annotated[dict[str, Any], Field(description="columns held at one value in every row")] = {}
+    balance: Annotated[
+        list[str], Field(description="columns of whose cells each gets as many rows, such as [sex, finding]")
+    ] = []
+    cells: Annotated[
+        list[dict[str, Any]], Field(description="rows of each cell, such as {sex: F, rows: 200}, in place of rows")
+    ] = []
     form: Annotated[Literal["dicom", "png"], Field(alias="as", description="of images")] = "dicom"
     modality: Annotated[str | None, Field(description="of images as DICOM; by default that of train")] = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.cells and (self.rows or self.balance):
+            raise ValueError("cells say how many rows there are: leave rows and balance out")
+        return self
 
 
 class Study(_Section):
@@ -102,6 +132,9 @@ class Study(_Section):
     generator: Annotated[
         _Generators, Field(description="one, or a list of which the best that passes the policy is released")
     ] = GeneratorSection()
+    images: Annotated[ImagesSection, Field(description="of a cohort, whose data are a table and images")] = (
+        ImagesSection()
+    )
     sample: SampleSection = SampleSection()
     policy: Annotated[str, Field(description="a shipped policy or a file (see: synthgen list policies)")] = (
         "research-share"
@@ -119,6 +152,8 @@ class Study(_Section):
             if entry in seen:
                 raise ValueError(f"the generator {entry[0]!r} is listed twice with the same settings")
             seen.append(entry)
+        if self.is_cohort and self.several:
+            raise ValueError("a cohort has one generator of its records and one of its images")
         return self
 
     @property
@@ -162,7 +197,17 @@ class Study(_Section):
         return self.generator if isinstance(self.generator, tuple) else (self.generator,)
 
     def _name(self, section: GeneratorSection) -> str:
-        return section.name or ("image-diffusion" if self.data.images else "diffusion")
+        return section.name or ("diffusion" if self.data.table else "image-diffusion")
+
+    @property
+    def image_generator_name(self) -> str:
+        """Of a cohort: what makes its images."""
+        return self.images.generator.name or "image-diffusion"
+
+    @property
+    def is_cohort(self) -> bool:
+        """Whether it is about a table and the images of its patients."""
+        return self.data.table is not None and self.data.images is not None
 
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default filled in; of files only the name, never where they lie."""
@@ -171,6 +216,10 @@ class Study(_Section):
         data["generator"] = sections if self.several else sections[0]
         if not self.several:
             del data["split"]["validation"]  # without effect
+        if self.is_cohort:
+            data["images"]["generator"]["name"] = self.image_generator_name
+        else:
+            del data["images"]  # without effect
         for key in ("table", "schema", "images", "labels"):
             if data["data"][key]:
                 data["data"][key] = Path(data["data"][key]).name
@@ -245,10 +294,9 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 def study_template(kind: str = "table") -> str:
     """A commented study.yaml for a person to fill in."""
-    templates = {"table": _TABLE + _REST, "images": _IMAGES + _REST}
-    if kind not in templates:
-        raise UsageError(f"no template {kind!r}: {suggest(kind, templates)}")
-    return templates[kind]
+    if kind not in TEMPLATES:
+        raise UsageError(f"no template {kind!r}: {suggest(kind, TEMPLATES)}")
+    return TEMPLATES[kind]
 
 
 def _override(data: dict[str, Any], text: str) -> None:
@@ -298,63 +346,3 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models(part)]
-
-
-_TABLE = """\
-# A study: read, split, fit, sample, audit, decide, release.
-# Run it with:  synthgen run study.yaml -o RUN      (--dry-run shows the job first)
-
-data:
-  table: patients.csv        # CSV, TSV, Parquet, Arrow or Excel; relative to this file
-  # schema: patients.schema.yaml   # made by: synthgen schema infer patients.csv -o patients.schema.yaml
-  # target: died             # a column that a model would predict; without it utility is not measured
-  # patient: patient_id      # rows with equal values are one patient; without it each row is one
-  # encoding: latin-1        # of a text file that is not UTF-8
-
-split:
-  holdout: 0.3               # share of patients that no generator sees; the audit needs it
-
-generator:
-  name: diffusion            # synthgen list generators
-  settings:
-    max_seconds: 120         # synthgen describe diffusion
-# or several, of which the best that passes the policy is released:
-# generator: [copula, {name: diffusion, settings: {max_seconds: 120}}]
-
-sample:
-  # rows: 5000               # by default as many as there are train rows
-  # where: {sex: F}          # columns held at one value in every row
-
-"""
-_IMAGES = """\
-# A study of images: read, split, fit, sample, audit, decide, release.
-# Run it with:  synthgen run study.yaml -o RUN      (--dry-run shows the job first)
-
-data:
-  images: scans              # folder, zip or tar of DICOM, PNG, JPEG or NPY; or an .npz; relative to this file
-  # labels: labels.csv       # by default labels.csv of the folder; columns PatientID, StudyInstanceUID, ..., or file
-  # target: finding          # a column that a model would predict; images go by it
-  # unit: volume             # a series of slices is one image; by default each slice is
-
-split:
-  holdout: 0.3               # share of patients that no generator sees; the audit needs it
-
-generator:
-  name: image-diffusion      # synthgen list generators
-  settings:
-    max_seconds: 600         # synthgen describe image-diffusion
-    # size: 64               # pixels of the longer side
-# or several, of which the best that passes the policy is released:
-# generator: [image-pca, {name: image-diffusion, settings: {max_seconds: 600}}]
-
-sample:
-  # rows: 5000               # images; by default as many as train has. More images show smaller leaks
-  # as: png                  # in place of DICOM
-  # modality: DX             # of DICOM; by default that of train, or Secondary Capture
-
-"""
-_REST = """\
-policy: research-share       # internal | research-share | public, or a file of your own
-# licence: CC BY 4.0         # of the release: a name, or the address of its text
-seed: 7
-"""

@@ -7,17 +7,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from synthgen.errors import DataError
-from synthgen.protocols import Evidence, Images
+from synthgen.findings import Modality
+from synthgen.protocols import Cohorts, Evidence, Images
 from synthgen.schema import DEFAULT_MISSING, TableSchema
 
 if TYPE_CHECKING:
+    from synthgen.cohort import Cohort
     from synthgen.data import TableData
     from synthgen.images import ImageData
 
 MINIMUM_PATIENTS = 20  # below this no check can answer anything
 
 
-def require_patients(data: TableData | ImageData, name: str) -> None:
+def require_patients(data: TableData | ImageData | Cohort, name: str) -> None:
     """Stop early, before hours of training, where no check could answer anything.
 
     Raises:
@@ -54,6 +56,27 @@ def gathered(train: Any, holdout: Any, synthetic: Any) -> Evidence:
     if not train.schema.learned:
         raise DataError("no column can be audited: all are identifiers or free text")
     return Evidence(train=train, holdout=holdout, synthetic=synthetic, schema=train.schema)
+
+
+def gathered_by(train: Any, holdout: Any, synthetic: Any) -> Mapping[Modality, Evidence]:
+    """The evidence of an audit by what it is about: of a cohort its records, its images, and both together.
+
+    Raises:
+        DataError: as `gathered`; or cohorts of which one has no images.
+    """
+    from synthgen.cohort import Cohort
+
+    sets = (train, holdout, synthetic)
+    if not any(isinstance(one, Cohort) for one in sets):
+        evidence = gathered(*sets)
+        return {"image" if evidence.images else "table": evidence}
+    if not all(isinstance(one, Cohort) for one in sets):
+        raise DataError("an audit of a cohort is about three cohorts, not about some of each kind")
+    records = gathered(train.patients, holdout.patients, synthetic.patients)
+    tables = (records.train, records.holdout, records.synthetic)
+    found = Cohorts(*(replace(c, patients=t, link=train.link) for c, t in zip(sets, tables, strict=True)))
+    images = gathered(found.train.joined(), found.holdout.joined(), found.synthetic.joined())
+    return {"table": records, "image": images, "cohort": replace(images, cohorts=found)}
 
 
 def _of_images(train: ImageData, holdout: ImageData, synthetic: ImageData) -> Evidence:
@@ -106,6 +129,9 @@ def described_columns(schema: TableSchema) -> tuple[Mapping[str, Any], ...]:
     return tuple(columns)
 
 
-def counted(data: TableData | ImageData) -> dict[str, int]:
-    """How many rows or images there are, and of how many patients."""
-    return {"rows": len(data), "patients": data.patient_count}
+def counted(data: TableData | ImageData | Cohort) -> dict[str, int]:
+    """How many rows or images there are, and of how many patients; of a cohort, how many of each."""
+    from synthgen.cohort import Cohort
+
+    images = {"images": len(data.images)} if isinstance(data, Cohort) else {}
+    return {"rows": len(data), "patients": data.patient_count, **images}

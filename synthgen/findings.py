@@ -12,6 +12,7 @@ from synthgen.markup import badge, foreign, items, table
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN", "NOT_JUDGED"]
 Outcome = Literal["RELEASE", "REFUSE", "REVIEW"]
+Modality = Literal["table", "image", "cohort"]  # of a finding of a cohort: its records, its images, or both together
 
 SMALLEST_CELL = 10  # figures of fewer records are not shown to people
 EXIT_CODES: Mapping[Outcome, int] = {"RELEASE": 0, "REFUSE": 3, "REVIEW": 4}
@@ -99,6 +100,7 @@ class Finding:
     required: bool
     threshold: str = ""  # the limit in words: "<= 0.05"; empty where the policy sets none
     measurement: Measurement | None = None  # None when the check did not run
+    modality: Modality = "table"
 
     @property
     def family(self) -> str:
@@ -143,7 +145,7 @@ def to_json(value: Any) -> Any:
 
 def finding_from_json(data: Mapping[str, Any]) -> Finding:
     """The inverse of `to_json` for a finding."""
-    fields = {f.name: data[f.name] for f in dataclasses.fields(Finding)}
+    fields = {f.name: data[f.name] for f in dataclasses.fields(Finding) if f.name in data or f.name != "modality"}
     if fields["measurement"] is not None:
         fields["measurement"] = _measurement_from_json(fields["measurement"])
     return Finding(**fields)

@@ -19,7 +19,7 @@ from synthgen.dicom.screen import screened
 from synthgen.dicom.series import Series
 from synthgen.errors import DataError, UsageError
 from synthgen.frames import from_native
-from synthgen.images import DESCRIPTION, ArrayPixels, ImageData, array_digest, described
+from synthgen.images import DESCRIPTION, ArrayPixels, ImageData, array_digest, described, identifier_text
 from synthgen.io import read_raw
 from synthgen.protocols import Run
 from synthgen.schema import TableSchema
@@ -54,6 +54,7 @@ def read_images(
     part: Part = "train",
     accept: Collection[Reason] = (),
     ocr: bool = False,
+    patients: Sequence[str] | None = None,
     run: Run | None = None,
 ) -> ImageData:
     """Read a collection of images: what is in the files' headers, joined with a table of labels.
@@ -70,6 +71,8 @@ def read_images(
         part: of an `.npz`.
         accept: reasons that put no DICOM object aside, such as "secondary capture".
         ocr: search for burned-in text with the extra `ocr`.
+        patients: identifiers of a table of patients, in its order. An image's column `patient` is then the place of its
+            patient there, from 1, or 0 where it is of nobody.
         run: told of progress.
 
     Raises:
@@ -87,12 +90,14 @@ def read_images(
     if path.suffix.lower() == ".npz":
         if table is not None:
             raise UsageError("an .npz holds its own labels: leave the table of labels out")
+        if patients is not None:
+            raise UsageError("an .npz names no patients: give DICOM, or pictures with a column 'patient'")
         images = _read_npz(path, part, schema)
     elif _has_pictures(path):
-        images = _read_pictures(path, table, schema)
+        images = _read_pictures(path, table, schema, patients)
     else:
         found = screened(index(path, accept=accept, run=run), accept=accept, ocr=ocr, run=run)
-        images = of_index(found, unit=unit, labels=table, schema=schema)
+        images = of_index(found, unit=unit, labels=table, schema=schema, patients=patients)
     if target is not None:
         records = replace(images.records, schema=images.records.schema.assign("target", target))
         images = replace(images, records=records)
@@ -100,7 +105,12 @@ def read_images(
 
 
 def of_index(
-    found: Index, *, unit: Unit = "slice", labels: pd.DataFrame | None = None, schema: TableSchema | None = None
+    found: Index,
+    *,
+    unit: Unit = "slice",
+    labels: pd.DataFrame | None = None,
+    schema: TableSchema | None = None,
+    patients: Sequence[str] | None = None,
 ) -> ImageData:
     """The images of an index, with labels joined by patient, study, series or instance.
 
@@ -123,6 +133,9 @@ def of_index(
     ]
     heads = [found.headers[group[0][0]] for _, group in places]
     records = pd.DataFrame([_record(series, header) for (series, _), header in zip(places, heads, strict=True)])
+    if patients is not None:
+        known = {digest("PatientID", one): str(i + 1) for i, one in enumerate(patients)}
+        records["patient"] = [known.get(header.patient, "0") for header in heads]
     records = records.dropna(axis=1, how="all")
     if labels is not None:
         records = _joined(records, heads, labels)
@@ -168,7 +181,7 @@ def _joined(records: pd.DataFrame, headers: Sequence[Header], labels: pd.DataFra
     if not keys:
         raise DataError(f"the table of labels needs one of the columns {', '.join(reversed(_KEYS))}")
     key = keys[0]  # the finest
-    digests = [digest(key, _identifier(value)) for value in labels[key]]
+    digests = [digest(key, identifier_text(value)) for value in labels[key]]
     values = labels.drop(columns=keys).set_axis(digests, axis=0)
     if repeated := int(values.index.duplicated().sum()):
         raise DataError(f"{repeated:,} rows of the table of labels repeat the {key} of another row")
@@ -183,11 +196,6 @@ def _joined(records: pd.DataFrame, headers: Sequence[Header], labels: pd.DataFra
         log.warning("%s images have no labels; %s rows of labels have no image", f"{unlabelled:,}", f"{unused:,}")
     records = records.drop(columns=[name for name in values.columns if name in records.columns])
     return records.join(values.reindex(own).reset_index(drop=True))
-
-
-def _identifier(value: Any) -> str:
-    """As a header writes it: a table may hold it as a number."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _labels(labels: Any) -> pd.DataFrame | None:
@@ -274,11 +282,15 @@ def _decoded(file: Any) -> np.ndarray:
         return np.asarray(picture.convert("L") if picture.mode == "1" else picture if grey else picture.convert("RGB"))
 
 
-def _read_pictures(source: Path, labels: pd.DataFrame | None, schema: TableSchema | None) -> ImageData:
+def _read_pictures(
+    source: Path, labels: pd.DataFrame | None, schema: TableSchema | None, patients: Sequence[str] | None
+) -> ImageData:
     """Pictures beside their rows of the table of labels; those it does not name are left out."""
     named: Mapping[str, Entry] = {
         entry.name.replace("\\", "/"): entry for entry in files(source) if _start(entry).startswith(_PICTURES)
     }
+    if patients is not None and (labels is None or "patient" not in labels.columns):
+        raise DataError("the table of labels needs a column 'patient', by which pictures find their record")
     if labels is None:
         log.warning("no table of labels: each picture is taken for a patient of its own")
         return ImageData(_bare(len(named)), PicturePixels([*named.values()]), np.arange(len(named)))
@@ -293,6 +305,9 @@ def _read_pictures(source: Path, labels: pd.DataFrame | None, schema: TableSchem
         log.warning("%s pictures have no labels; %s rows of labels have no picture", unused, f"{int((~there).sum()):,}")
     labels = labels[there].reset_index(drop=True)
     records = labels.drop(columns=[key])
+    if patients is not None:
+        known = {one: str(i + 1) for i, one in enumerate(patients)}
+        records["patient"] = [known.get(identifier_text(value), "0") for value in records["patient"]]
     entries = [named[name] for name in labels[key].astype(str)]
     table = described(records, schema) if len(records.columns) else _bare(len(entries))
     return ImageData(table, PicturePixels(entries), np.arange(len(entries)))

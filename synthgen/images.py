@@ -170,6 +170,17 @@ class _Reading:
         return self.transform(self.images.read(image if self.place is None else self.place[image]))
 
 
+def identifier_text(value: Any) -> str:
+    """An identifier as a header writes it: a table may hold it as a number. Empty where it is missing.
+
+    >>> identifier_text(4711.0), identifier_text("A-1 "), identifier_text(None)
+    ('4711', 'A-1', '')
+    """
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
 def described(frame: Any, schema: TableSchema | None = None) -> TableData:
     """Records of images as a table: columns of `DESCRIPTION` as said there, the schema of all others inferred."""
     import dataclasses

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthgen.cohort import Cohort, Link, at_rows
+from synthgen.data import TableData
 from synthgen.errors import UsageError
 from synthgen.images import DESCRIPTION, ImageData, array_digest, described
+from synthgen.infer import canonical_table
 from synthgen.rng import Seed
 from synthgen.schema import Column, TableSchema
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FINDINGS = ("normal", "pneumonia", "effusion", "nodule", "cardiomegaly")
 _SHARES = (0.45, 0.2, 0.12, 0.11, 0.12)  # at 60 years; younger patients are more often normal
@@ -68,6 +74,70 @@ def phantom(patients: int = 200, *, seed: int | Seed, size: int = 64) -> ImageDa
     table = described(pd.DataFrame(records), TableSchema((*known, *labels)))
     pixels = PhantomPixels(tuple(records), size, seed)
     return ImageData(table, pixels, np.arange(len(records)))
+
+
+def phantom_cohort(patients: int = 200, *, seed: int | Seed, size: int = 64) -> Cohort:
+    """Patients with records and one radiograph each, which shows what the record says: finding, sex and age.
+
+    Args:
+        patients: how many.
+        seed: equal seeds give equal cohorts.
+        size: pixels on a side, of scanner A.
+
+    Raises:
+        UsageError: no patient, or fewer than 32 pixels.
+
+    >>> cohort = phantom_cohort(50, seed=1)
+    >>> cohort, cohort.schema.target, cohort.link.condition_on
+    (Cohort(50 patients, 50 images of 50 of them), 'died', ('finding', 'sex', 'age_years'))
+    """
+    import pandas as pd
+
+    images = phantom(patients, seed=seed, size=size)
+    first = np.flatnonzero(~images.records.table["patient"].duplicated())
+    images = images.take(first)
+    table = pd.DataFrame(_clinical(images.records.table, Seed.of(seed).child("phantom", "clinical").numpy()))
+    columns = (
+        Column("patient_id", "identifier", roles=("patient",)),
+        Column("sex", "categorical", roles=("quasi_identifier",)),
+        Column("age_years", "integer", roles=("quasi_identifier",), unit="years"),
+        Column("study_date", "datetime"),
+        Column("finding", "categorical", roles=("sensitive",)),
+        Column("smoker", "boolean"),
+        Column("temperature_c", "real", unit="Cel", decimals=1),
+        Column("crp_mg_l", "real", unit="mg/L", decimals=1),
+        Column("spo2_percent", "integer", unit="%"),
+        Column("died", "boolean", roles=("target",)),
+    )
+    schema = TableSchema(columns)
+    records = TableData(canonical_table(table, schema, name="the phantom cohort"), schema)
+    link = Link.of(schema, finding="finding")
+    return at_rows(records, images, np.arange(patients), link)
+
+
+def _clinical(records: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
+    """What a ward would write down about patients with these findings, sexes and ages."""
+    n, finding, age = len(records), records["finding"].to_numpy(), records["age_years"].to_numpy(dtype=float)
+    infected, ill = finding == "pneumonia", finding != "normal"
+    smoker = rng.random(n) < np.where(finding == "nodule", 0.6, 0.25)
+    crp = np.exp(rng.normal(1.2 + 2.6 * infected + 1.1 * (finding == "effusion"), 0.7))
+    spo2 = np.clip(
+        np.rint(rng.normal(97.5 - 4 * infected - 2.5 * (finding == "effusion") - 1.5 * smoker, 1.6)), 70, 100
+    )
+    risk = 1 / (1 + np.exp(-(-5.2 + 0.045 * age + 1.1 * ill + 0.5 * smoker)))
+    days = rng.integers(0, 5 * 365, n)
+    return {
+        "patient_id": [f"PH-{number:06d}" for number in rng.permutation(n) + 1],
+        "sex": records["sex"].to_numpy(),
+        "age_years": age,
+        "study_date": np.datetime64("2015-01-01") + days.astype("timedelta64[D]"),
+        "finding": finding,
+        "smoker": smoker.astype(int),
+        "temperature_c": np.round(rng.normal(36.8 + 1.4 * infected, 0.5), 1),
+        "crp_mg_l": np.where(rng.random(n) < 0.08, np.nan, np.round(crp, 1)),
+        "spo2_percent": np.clip(np.rint(spo2), 70, 100),
+        "died": (rng.random(n) < risk).astype(int),
+    }
 
 
 def _studies(patient: int, size: int, rng: np.random.Generator) -> list[dict[str, Any]]:

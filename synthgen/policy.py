@@ -11,11 +11,9 @@ from typing import Any, Literal
 
 from synthgen import registry
 from synthgen.errors import ConfigError, suggest
-from synthgen.findings import Decision, Estimate, Finding, Measurement, Outcome
+from synthgen.findings import Decision, Estimate, Finding, Measurement, Modality, Outcome
 from synthgen.ledger import spent
 from synthgen.stats import holm, widened
-
-Modality = Literal["table", "image"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Policy:
-    """Thresholds by check, in the order in which the checks run: those of tables, and those of images."""
+    """Thresholds by check, in the order in which the checks run: of tables, of images, and of both together."""
 
     name: str
     description: str
@@ -61,6 +59,7 @@ class Policy:
     checks: Mapping[str, Threshold]
     hash: str  # SHA-256 of the policy file's text
     images: Mapping[str, Threshold] = field(default_factory=dict)
+    cohort: Mapping[str, Threshold] = field(default_factory=dict)
     audit_number: int = 1  # of the holdout: intervals grow with it
 
     @property
@@ -82,16 +81,24 @@ class Policy:
         return replace(self, audit_number=number)
 
     def about(self, modality: Modality) -> Policy:
-        """The policy whose `checks` are those of a modality.
+        """The policy whose `checks` are those of a modality; of a cohort all of them.
 
         Raises:
-            ConfigError: it says nothing about images.
+            ConfigError: it says nothing about images, or about cohorts.
         """
         if modality == "table":
             return self
         if not self.images:
             raise ConfigError(f"the policy {self.name!r} has no section 'images', so it cannot judge images")
-        return replace(self, checks=self.images)
+        if modality == "image":
+            return replace(self, checks=self.images)
+        if not self.cohort:
+            raise ConfigError(f"the policy {self.name!r} has no section 'cohort', so it cannot judge cohorts")
+        return replace(self, checks={**self.checks, **self.images, **self.cohort})
+
+    def subject(self, check: str) -> Modality:
+        """Of a cohort's checks: whether it is about records, images, or both together."""
+        return "cohort" if check in self.cohort else "image" if check in self.images else "table"
 
     @staticmethod
     def from_text(text: str, *, source: str) -> Policy:
@@ -107,16 +114,17 @@ class Policy:
         except yaml.YAMLError as error:
             raise ConfigError(f"the policy {source} is not YAML") from error
         keys = ("name", "description", "inconclusive_means", "checks")
-        known = (*keys, "images")
+        known = (*keys, "images", "cohort")
         if not isinstance(data, Mapping) or not isinstance(data.get("checks"), Mapping):
             raise ConfigError(f"the policy {source} is a mapping of: {', '.join(keys)}")
         _check_keys(data, known, f"the policy {source}")
         _require(data, keys, f"the policy {source}")
         if data["inconclusive_means"] not in ("REVIEW", "REFUSE"):
             raise ConfigError(f"the policy {source}: inconclusive_means is REVIEW or REFUSE; it is never a pass")
-        checks, images = (_section(data, section, source) for section in ("checks", "images"))
+        checks, images, cohort = (_section(data, section, source) for section in ("checks", "images", "cohort"))
         digest = hashlib.sha256(text.encode()).hexdigest()
-        return Policy(str(data["name"]), str(data["description"]), data["inconclusive_means"], checks, digest, images)
+        about = (str(data["name"]), str(data["description"]), data["inconclusive_means"])
+        return Policy(*about, checks, digest, images, cohort)
 
 
 def shipped_policies() -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, runtime
 if TYPE_CHECKING:
     import pandas as pd
 
+    from synthgen.cohort import Cohort
     from synthgen.data import TableData
     from synthgen.findings import Measurement
     from synthgen.images import ImageData
@@ -80,10 +81,19 @@ class Images:
 
 
 @dataclass(frozen=True)
+class Cohorts:
+    """The cohorts of an audit: which image is of which record."""
+
+    train: Cohort
+    holdout: Cohort
+    synthetic: Cohort
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What the checks of one audit may look at; `shared` holds what several checks compute once.
 
-    The tables of an audit of images are their records.
+    The tables of an audit of images are their records; of the images of a cohort, what each goes by.
     """
 
     train: TableData
@@ -91,6 +101,7 @@ class Evidence:
     synthetic: TableData
     schema: TableSchema
     images: Images | None = None
+    cohorts: Cohorts | None = None
     refit: Callable[[TableData, Seed], TableData] | None = None  # trains again on other rows and samples
     shared: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -111,7 +122,7 @@ class Check(Protocol):
 
     name: str  # "copies.neighbor"; the part before the dot is the family
     question: str  # "Does the synthetic table copy train patients?"
-    # of {"train", "holdout", "synthetic", "images", "refit", "target", "survival", "estimates", "rules"}
+    # of {"train", "holdout", "synthetic", "images", "cohort", "refit", "target", "survival", "estimates", "rules"}
     needs: frozenset[str]
 
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement: ...

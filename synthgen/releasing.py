@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthgen.cohort import Cohort
 from synthgen.data import TableData
 from synthgen.errors import DataError, ReleaseRefused, UsageError
 from synthgen.folders import appearing, sha256_of
@@ -28,6 +29,11 @@ SIGNATURE = "CHECKSUMS.sha256.sig"  # where a key was given
 IMAGES = "images"
 PAPERS = ("DATASHEET.md", "audit.json", "croissant.json", "report.html", "report.md")
 FILES = (*PAPERS, "data.csv", "data.csv-metadata.json", "data.parquet", "schema.yaml")  # of a table
+TABLES = {"table": "data", "image": f"{IMAGES}/labels", "cohort": "patients"}  # what the table is called
+COHORT_FILES = (
+    *(*PAPERS, "patients.csv", "patients.csv-metadata.json", "patients.parquet", "schema.yaml"),
+    *("manifest.json", "dicom/DICOMDIR"),
+)
 IMAGE_FILES = (*PAPERS, f"{IMAGES}/labels.csv", f"{IMAGES}/labels.csv-metadata.json")  # and the images themselves
 
 _LINE = re.compile(r"([0-9a-f]{64})  ((?:[^/\\\n]+/)*[^/\\\n]+)")
@@ -38,7 +44,7 @@ _SCHEMA_HEAD = (
 
 def release(
     audit: Audit,
-    data: TableData | ImageData,
+    data: TableData | ImageData | Cohort,
     folder: str | Path,
     *,
     force: bool = False,
@@ -46,12 +52,12 @@ def release(
     sign_key: str | Path | None = None,
     model: str | Path | None = None,
 ) -> Path:
-    """Write the release folder of an audited synthetic table, or of images; it never exists half-written.
+    """Write the release folder of an audited synthetic table, of images, or of a cohort; it never exists half-written.
 
     Args:
         audit: its decision must be RELEASE.
-        data: the synthetic table, or the images, the very ones that were audited. Of DICOM objects the files are
-            copied; other images are written as pictures.
+        data: the synthetic table, images or cohort, the very ones that were audited. Of DICOM objects the files are
+            copied; other images are written as pictures, and are no release of a cohort.
         folder: must not exist, unless `force` is set and it is an earlier release.
         force: replace an earlier release.
         licence: under which the data may be used, by name or address; None leaves it to the publisher.
@@ -76,7 +82,11 @@ def release(
     """
     folder = Path(folder)
     _require_released(audit)
-    audited = _audited(audit, data) if isinstance(data, TableData) else _audited_images(audit, data)
+    audited: TableData | ImageData | Cohort
+    if isinstance(data, TableData):
+        audited = _audited(audit, data)
+    else:
+        audited = _audited_cohort(audit, data) if isinstance(data, Cohort) else _audited_images(audit, data)
     if os.path.lexists(folder) and not (force and _replaceable(folder)):
         hint = "it is not a release, so it is not replaced" if force else "name another folder, or use force"
         raise UsageError(f"the folder {folder.name!r} exists; {hint}")
@@ -85,12 +95,15 @@ def release(
         if isinstance(audited, TableData):
             _fill_table(staging, audited)
             _write_papers(staging, audit, audited.schema, licence)
+        elif isinstance(audited, Cohort):
+            _fill_cohort(staging, audited)
+            _write_papers(staging, audit, audited.schema, licence)
         else:
             _fill_images(staging / IMAGES, audited)
             _write_papers(staging, audit, audited.records.schema, licence)
         if model is not None:
             write_model(audit, model, staging)
-        _seal(staging, audit, sign)
+        _seal(staging, sign)
     return folder
 
 
@@ -122,9 +135,8 @@ def verify(folder: str | Path, *, public_key: str | Path | None = None) -> None:
     _check_signature(folder, public_key)
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     present = {path.relative_to(folder).as_posix() for path in found} - {CHECKSUMS, SIGNATURE}
-    expected = IMAGE_FILES if any(name.startswith(f"{IMAGES}/") for name in listed) else FILES
     weights = MODEL_FILES if any(name.startswith(f"{MODEL}/") for name in listed) else ()
-    for name in sorted({*expected, *weights, *listed} - present):
+    for name in sorted({*_expected(listed), *weights, *listed} - present):
         raise DataError(f"the release lacks {name!r}")
     for name in sorted(present - listed.keys()):
         raise DataError(f"the release holds {name!r}, which {CHECKSUMS} does not list")
@@ -134,6 +146,12 @@ def verify(folder: str | Path, *, public_key: str | Path | None = None) -> None:
     decision = Audit.load(folder / "audit.json").decision
     if decision.outcome != "RELEASE":
         raise ReleaseRefused(f"the decision in audit.json is {decision.outcome}, not RELEASE")
+
+
+def _expected(names: Iterable[str]) -> tuple[str, ...]:
+    """What a release of these files has beside its images."""
+    folders = {name.split("/")[0] for name in names if "/" in name}
+    return IMAGE_FILES if IMAGES in folders else COHORT_FILES if "dicom" in folders else FILES
 
 
 def _require_released(audit: Audit) -> None:
@@ -160,8 +178,28 @@ def _audited_images(audit: Audit, images: ImageData) -> ImageData:
     return images
 
 
+def _audited_cohort(audit: Audit, cohort: Cohort) -> Cohort:
+    """The cohort with its columns in the audit's order, once it is sure that it may go."""
+    from synthgen.auditing import OBJECTS
+    from synthgen.image_output import objects_fingerprint
+
+    cohort = replace(cohort, patients=_in_order(audit, cohort.patients))
+    same = cohort.fingerprint() == audit.fingerprints["synthetic"]
+    if not same or objects_fingerprint(cohort.images) != audit.fingerprints.get(OBJECTS):
+        raise ReleaseRefused("not the audited cohort: its fingerprint differs from the audit's; audit this cohort")
+    return cohort
+
+
 def _audited(audit: Audit, data: TableData) -> TableData:
     """The data in the audit's order of columns, once it is sure that they may go."""
+    data = _in_order(audit, data)
+    if data.fingerprint() != audit.fingerprints["synthetic"]:
+        raise ReleaseRefused("not the audited table: its fingerprint differs from the audit's; audit this table")
+    return data
+
+
+def _in_order(audit: Audit, data: TableData) -> TableData:
+    """The data in the audit's order of columns."""
     order = {str(column["name"]): place for place, column in enumerate(audit.columns)}
     unknown = [name for name in data.schema.names if name not in order]
     if unknown:
@@ -169,12 +207,9 @@ def _audited(audit: Audit, data: TableData) -> TableData:
             f"not the audited table: {len(unknown)} columns were not audited: {', '.join(unknown[:10])}"
         )
     columns = tuple(sorted(data.schema.columns, key=lambda column: order[column.name]))
-    data = replace(
+    return replace(
         data, table=data.table[[column.name for column in columns]], schema=replace(data.schema, columns=columns)
     )
-    if data.fingerprint() != audit.fingerprints["synthetic"]:
-        raise ReleaseRefused("not the audited table: its fingerprint differs from the audit's; audit this table")
-    return data
 
 
 def _replaceable(folder: Path) -> bool:
@@ -192,6 +227,15 @@ def _fill_table(staging: Path, data: TableData) -> None:
     write(data, staging / "data.csv")
     write(data, staging / "data.parquet", metadata=MARKS)
     _write_text(staging / "schema.yaml", _SCHEMA_HEAD + schema_yaml(data.schema))
+
+
+def _fill_cohort(staging: Path, cohort: Cohort) -> None:
+    from synthgen.cohort_io import copy_cohort
+    from synthgen.schema import schema_yaml
+
+    copy_cohort(cohort, staging)
+    head = _SCHEMA_HEAD.replace("data.", "patients.")
+    _write_text(staging / "schema.yaml", head + schema_yaml(cohort.schema))
 
 
 def _fill_images(folder: Path, images: ImageData) -> None:
@@ -215,17 +259,16 @@ def _write_papers(staging: Path, audit: Audit, schema: TableSchema, licence: str
     public(audit).save(staging)
     report.write(audit, staging)
     _write_text(staging / "DATASHEET.md", datasheet(audit, schema, licence=licence))
-    table = staging / ("data.csv" if audit.modality == "table" else f"{IMAGES}/labels.csv")
+    table = staging / f"{TABLES[audit.modality]}.csv"
     columns = written_columns(table, schema)
     _write_json(table.with_name(table.name + SUFFIX), csvw(table.name, columns, licence=licence))
     _write_json(staging / CROISSANT, croissant(audit, schema, columns, staging, licence=licence))
 
 
-def _seal(staging: Path, audit: Audit, sign: Callable[[bytes], bytes] | None) -> None:
+def _seal(staging: Path, sign: Callable[[bytes], bytes] | None) -> None:
     """Name every file with its checksum; where there is a key, sign that."""
     written = {path.relative_to(staging).as_posix(): sha256_of(path) for path in staging.rglob("*") if path.is_file()}
-    asked = FILES if audit.modality == "table" else IMAGE_FILES
-    assert set(asked) <= written.keys(), "a release holds the files that verify asks for"
+    assert set(_expected(written)) <= written.keys(), "a release holds the files that verify asks for"
     text = _checksum_text(written)
     _write_text(staging / CHECKSUMS, text)
     if sign:

@@ -28,8 +28,8 @@ from synthgen.auditing import Audit
 from synthgen.comparison import Comparison, compare
 from synthgen.config import Study
 from synthgen.evidence import gathered, require_patients
-from synthgen.findings import Decision, Estimate, to_json
-from synthgen.policy import Modality, Policy
+from synthgen.findings import Decision, Estimate, Modality, to_json
+from synthgen.policy import Policy
 from synthgen.protocols import Check, Run
 from synthgen.report import write as write_report
 from synthgen.report import write_comparison

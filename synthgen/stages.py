@@ -13,32 +13,37 @@ import yaml
 
 from synthgen import registry
 from synthgen.auditing import Audit, audit, versions
+from synthgen.cohort import Cohort, Link
 from synthgen.config import Study
 from synthgen.cost import COST, measured
 from synthgen.data import TableData
 from synthgen.errors import DataError, EnvironmentProblem, UsageError
 from synthgen.evidence import require_patients
+from synthgen.findings import Modality
+from synthgen.generators import rebalancing
 from synthgen.images import ImageData
 from synthgen.io import read, write
 from synthgen.metrics import METRICS, recorded
-from synthgen.policy import Modality, Policy
+from synthgen.policy import Policy
 from synthgen.protocols import Generator, Progress, Run
 from synthgen.report import write as write_report
 from synthgen.rng import Seed
 
-Data = TableData | ImageData
+Data = TableData | ImageData | Cohort
 
 
 def records_of(data: Data) -> TableData:
-    """A table itself, or the records of images."""
-    return data if isinstance(data, TableData) else data.records
+    """A table itself, or the records of images, or those of a cohort's patients."""
+    return data if isinstance(data, TableData) else data.patients if isinstance(data, Cohort) else data.records
 
 
 def read_study_data(study: Study, *, run: Run | None = None) -> tuple[Data, Data]:
     """Read a study's table or images and split them: train, and the holdout that stays sealed until the audit."""
     data = study.data
     cohort: Data
-    if data.images:
+    if study.is_cohort:
+        cohort = _cohort(study, run)
+    elif data.images:
         from synthgen.image_io import read_images
 
         cohort = read_images(data.images, labels=data.labels, target=data.target, unit=data.unit, run=run)
@@ -53,23 +58,37 @@ def read_study_data(study: Study, *, run: Run | None = None) -> tuple[Data, Data
     return train, holdout
 
 
+def _cohort(study: Study, run: Run | None) -> Cohort:
+    """The table and the images of a study, linked."""
+    from synthgen.cohort_io import of_images
+
+    data, images = study.data, study.images
+    assert data.images, "a cohort has both"
+    patients = read(
+        data.table, schema=data.table_schema, target=data.target, patient=data.patient, encoding=data.encoding
+    )
+    condition_on = None if images.condition_on is None else tuple(images.condition_on)
+    link = Link.of(patients.schema, condition_on=condition_on, finding=images.finding, headers=images.headers)
+    return of_images(patients, data.images, link=link, labels=data.labels, unit=data.unit, run=run)
+
+
 def generator_of(study: Study) -> Generator:
-    """The generator that a study names, with its settings, not yet fitted.
+    """The generator that a study names, with its settings, not yet fitted; of a cohort that of its records.
 
     Raises:
         UsageError: no such generator or setting, or one that learns another kind of data.
     """
     name = study.generator_name
     generator: Generator = registry.create("generators", name, study.generator_settings)
-    if registry.learns(generator) != modality_of(study):
-        about = "images" if study.data.images else "a table"
+    if registry.learns(generator) != ("table" if study.data.table else "image"):
+        about = "a table" if study.data.table else "images"
         raise UsageError(f"{name} learns another kind of data, and this study is about {about}: see synthgen list")
     return generator
 
 
 def modality_of(study: Study) -> Modality:
     """What a study is about."""
-    return "image" if study.data.images else "table"
+    return "cohort" if study.is_cohort else "image" if study.data.images else "table"
 
 
 def open_folder(
@@ -152,11 +171,12 @@ def made(study: Study, train: Data, folder: Path, *, keep_best: bool = False, ru
     seed = Seed(study.seed)
     run = replace(run, folder=folder / "checkpoints", progress=recorded(folder / METRICS, run.progress))
     training = replace(run, stop=lambda: True, on_stop="keep") if keep_best else run
-    generator = _fitted(generator_of(study), train, folder / "model", seed=seed.child("fit"), run=training)
-    synthetic = _sampled(generator, study, len(train), seed=seed.child("sample"), run=run)
+    generator = fitted(generator_of(study), train, folder / "model", seed=seed.child("fit"), run=training)
+    synthetic = sampled(generator, study, train, seed=seed.child("sample"), run=run)
     if isinstance(synthetic, TableData):
         write(synthetic, folder / "synthetic.parquet")
         return synthetic
+    assert isinstance(synthetic, ImageData), "a cohort has its own pipeline"
     return _written(synthetic, study, folder / "synthetic", seed=seed.child("dicom"), run=run)
 
 
@@ -191,7 +211,11 @@ def audited(
         synthetic=synthetic,
         seed=Seed(study.seed).child("audit"),
         policy=policy,
-        generator={**generator_facts(generator_of(study), folder / "model"), **(about or {})},
+        generator={
+            **generator_facts(generator_of(study), folder / "model"),
+            **rebalanced(study, train, synthetic),
+            **(about or {}),
+        },
         ledger=ledger,
         run=run,
     )
@@ -227,23 +251,37 @@ def _written(images: ImageData, study: Study, folder: Path, *, seed: Seed, run: 
     return read_images(folder, unit=study.data.unit, accept=ACCEPTABLE, run=run)
 
 
-def _fitted(generator: Generator, train: Any, model: Path, *, seed: Seed, run: Run) -> Generator:
+def fitted(generator: Generator, train: Any, model: Path, *, seed: Seed, run: Run) -> Generator:
+    """The generator fitted on train and saved, or as a resumed run finds it."""
     pickled = getattr(generator, "needs_trust", False)  # trained again rather than trusted
     if run.resume and (model / "manifest.json").exists() and not pickled:
         return type(generator).load(model)
     run.progress(Progress("fit", 0, 1))
     cost = model.with_name("checkpoints") / COST
     with measured(cost, threads=getattr(generator, "threads", None)):
-        fitted = generator.fit(train, seed=seed, run=run)
-    fitted.save(model)
+        learned = generator.fit(train, seed=seed, run=run)
+    learned.save(model)
     cost.replace(model / COST)
     run.progress(Progress("fit", 1, 1))
-    return fitted
+    return learned
 
 
-def _sampled(generator: Generator, study: Study, train_rows: int, *, seed: Seed, run: Run) -> Data:
-    rows = study.sample.rows or train_rows
+def sampled(generator: Generator, study: Study, train: Data, *, seed: Seed, run: Run) -> Data:
+    """As many rows, or images, as the study asks for, and of the kinds that it asks for."""
+    asked, known = study.sample, records_of(train)
+    rows = sum(cell.get("rows", 0) for cell in asked.cells) or asked.rows or len(train)
     run.progress(Progress("sample", 0, rows))
-    synthetic: Data = generator.sample(rows, seed=seed, where=study.sample.where or None)
+    given = rebalancing.asked(known, balance=asked.balance, cells=asked.cells, rows=rows, seed=seed.child("cells"))
+    more = {} if given is None else {"given": given}
+    rows = rows if given is None else len(given)
+    synthetic: Data = generator.sample(rows, seed=seed, where=asked.where or None, **more)
     run.progress(Progress("sample", rows, rows))
     return synthetic
+
+
+def rebalanced(study: Study, train: Data, synthetic: Data) -> dict[str, Any]:
+    """For the record of an audit: what `balance` or `cells` changed; nothing where the study has neither."""
+    columns = study.sample.balance or [name for name in (study.sample.cells or [{}])[0] if name != rebalancing.ROWS]
+    if not columns:
+        return {}
+    return {"rebalanced": rebalancing.before_and_after(records_of(train), records_of(synthetic), columns)}

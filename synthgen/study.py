@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.auditing import Audit
+from synthgen.cohort import Cohort
 from synthgen.config import Study
 from synthgen.data import TableData
 from synthgen.findings import Decision
@@ -46,7 +47,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--dry-run`."""
-        unit = "images" if self.study.data.images else "rows"
+        unit = "rows" if self.study.data.table else "images"
         schema = records_of(self.train).schema
         sets = {"train": self.train, "validation": self.validation, "holdout": self.holdout}
         several = {"ranked_by": RANKED_BY[modality_of(self.study)].words} if self.study.several else {}
@@ -54,6 +55,7 @@ class Plan:
             "study": self.study.resolved(),
             unit: {name: len(data) for name, data in sets.items() if data is not None},
             "patients": {name: data.patient_count for name, data in sets.items() if data is not None},
+            **self._images(),
             "columns": {"all": len(schema.columns), "learned": len(schema.learned)},
             "not_learned": [c.name for c in schema.columns if not c.learned],
             **several,
@@ -61,6 +63,13 @@ class Plan:
             "memory_mb": self.memory_mb,
             "checks": list(load_policy(self.study.policy).about(modality_of(self.study)).checks),
         }
+
+    def _images(self) -> dict[str, Any]:
+        """Of a cohort: how many images there are, and how records and images of train fit together."""
+        if not (isinstance(self.train, Cohort) and isinstance(self.holdout, Cohort)):
+            return {}
+        counts = {"train": len(self.train.images), "holdout": len(self.holdout.images)}
+        return {"images": counts, "linked": dict(self.train.counts)}
 
 
 def plan_study(study: Study) -> Plan:
@@ -73,8 +82,9 @@ def plan_study(study: Study) -> Plan:
     load_policy(study.policy).about(modality_of(study))
     train, holdout = read_study_data(study)
     known, validation = without_validation(study, train) if study.several else (train, None)
+    learned = records_of(known) if study.is_cohort else known
     counts = {label: getattr(generator, "parameter_count", None) for label, generator in generators.items()}
-    parameters = {label: int(count(known, seed=study.seed)) if count else None for label, count in counts.items()}
+    parameters = {label: int(count(learned, seed=study.seed)) if count else None for label, count in counts.items()}
     synthetic = len(generators) * len(known)
     cells = (len(train) + synthetic + len(holdout)) * _cells(train)
     memory = 450 + cells * 8 * 12 / 1e6 + max(count or 0 for count in parameters.values()) * 4 * 6 / 1e6
@@ -111,6 +121,10 @@ def run_study(
     Raises:
         UsageError: the folder holds a run and `resume` is not set, or holds another study's run.
     """
+    if study.is_cohort:
+        from synthgen.cohort_study import run_cohort
+
+        return run_cohort(study, folder, data=data, resume=resume, keep_best=keep_best, ledger=ledger, run=run)
     folder, run, policy = Path(folder), run or Run(), load_policy(study.policy)
     policy.about(modality_of(study))
     for one in study.generators.values():
@@ -136,5 +150,7 @@ def run_study(
 
 
 def _cells(data: Data) -> int:
-    """Numbers that a row or an image has."""
+    """Numbers that a row or an image has, or both together."""
+    if isinstance(data, Cohort):
+        return _cells(data.patients) + _cells(data.images)
     return len(data.schema.columns) if isinstance(data, TableData) else int(data.read(0).size)

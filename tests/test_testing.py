@@ -39,6 +39,7 @@ QUICK = {
     "fidelity.image_detection": {"steps": 10, "folds": 2},
     "utility.train_on_synthetic": {"repeats": 50, "halves": 2},
     "utility.image_classifier": {"steps": 10, "repeats": 20},
+    "cohort.agreement": {"steps": 10, "repeats": 20},
     "subgroups.images": {"extractor": RANDOM, "repeats": 10},
 }
 

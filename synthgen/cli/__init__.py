@@ -9,7 +9,7 @@ import traceback
 import click
 
 from synthgen import __version__
-from synthgen.cli import assess, dicom, draw, inspect, options, run
+from synthgen.cli import assess, demo, dicom, draw, inspect, options, run
 from synthgen.errors import SynthgenError
 
 
@@ -24,7 +24,7 @@ def cli() -> None:
 
 
 for command in (
-    run.demo,
+    demo.demo,
     run.init,
     inspect.schema,
     run.run,

@@ -118,7 +118,9 @@ def compare(audits: tuple[Path, ...], output: Path | None, force: bool, as_json:
 
 @click.command()
 @click.argument("audit", type=click.Path(path_type=Path))
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="The audited table, or images.")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="The audited table, images, or folder of a cohort."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Release folder.")
 @click.option("--licence", help="Under which the data may be used: a name, or the address of its text.")
 @click.option(
@@ -151,6 +153,8 @@ def release(
     """
     from synthgen import releasing
     from synthgen.auditing import Audit
+    from synthgen.cohort import Link
+    from synthgen.cohort_io import read_written
     from synthgen.dicom.header import ACCEPTABLE
     from synthgen.image_io import read_images
     from synthgen.io import read
@@ -160,6 +164,8 @@ def release(
     if record.modality == "image":
         source, part = _parted(data)
         made = read_images(source, unit=unit, part=part, accept=ACCEPTABLE)  # type: ignore[arg-type]
+    elif record.modality == "cohort":
+        made = read_written(data, record.schema, Link(), unit=unit)
     else:
         made = read(data, schema=record.schema, partial=True)
     folder = releasing.release(record, made, output, force=force, licence=licence, sign_key=sign_key, model=model)

@@ -1,4 +1,4 @@
-"""Commands that train: demo, init, run, fit."""
+"""Commands that train: init, run, fit."""
 
 from __future__ import annotations
 
@@ -20,43 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("synthgen-demo"), show_default=True)
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Equal seeds and steps, equal bytes."
-)
-@click.option("--max-seconds", type=click.FloatRange(min=1), default=45, show_default=True, help="Training time.")
-@click.option("--policy", default="internal", show_default=True, help="A shipped policy or a file.")
-@options.force_option
-@options.json_option
-@click.pass_context
-def demo(
-    context: click.Context, output: Path, seed: int, max_seconds: float, policy: str, force: bool, as_json: bool
-) -> None:
-    """The whole job on a real trial of 2,139 HIV patients, in about a minute.
-
-    The policy is internal: 642 holdout patients are too few for research-share to pass reliably, whatever the
-    generator. Try --policy research-share to see an audit that asks for more patients.
-    """
-    from synthgen import datasets
-    from synthgen.config import study_from_mapping
-
-    _clear(output, force=force)
-    study = study_from_mapping(
-        {
-            "data": {"table": "actg175"},
-            "generator": {"name": "diffusion", "settings": {"max_seconds": max_seconds}},
-            "policy": policy,
-            "seed": seed,
-        }
-    )
-    cohort = datasets.load("actg175")
-    options.say(datasets.DATASETS["actg175"].title)
-    data = cohort.split_by_patient(holdout=study.split.holdout, seed=study.seed)
-    _finish(context, _run(study, output, data=data), as_json=as_json)
-
-
-@click.command()
-@click.argument("kind", type=click.Choice(["table", "images"]), default="table")
+@click.argument("kind", type=click.Choice(["table", "images", "cohort"]), default="table")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("study.yaml"), show_default=True)
 @options.force_option
 def init(kind: str, output: Path, force: bool) -> None:
@@ -91,7 +55,7 @@ def run(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """The whole job on your own table or images: read, split, fit, sample, audit, decide, release.
+    """The whole job on your own table, images, or both of one cohort: read, split, fit, sample, audit, decide, release.
 
     Where the study lists several generators each is fitted, patients held back from train rank them, each is audited in
     that order as one more audit of the holdout, and the first that passes is released. Exits with 3 if none passes, or
@@ -108,8 +72,8 @@ def run(
         return
     folder = output or Path(study.stem + "-run")
     resume = resume or keep_best
-    outcome = _run(chosen, folder, resume=resume, keep_best=keep_best, track=track, ledger=ledger)
-    _finish(context, outcome, as_json=as_json)
+    outcome = run_job(chosen, folder, resume=resume, keep_best=keep_best, track=track, ledger=ledger)
+    finish(context, outcome, as_json=as_json)
 
 
 @click.command()
@@ -242,7 +206,7 @@ def _fitted(
             return model.fit(train, seed=seed, run=run)
 
 
-def _run(
+def run_job(
     study: Study,
     folder: Path,
     *,
@@ -252,6 +216,7 @@ def _run(
     track: str | None = None,
     ledger: Path | None = None,
 ) -> Outcome:
+    """Do the whole job of a study, drawing its progress."""
     from dataclasses import replace
 
     from synthgen.metrics import tracked
@@ -270,21 +235,31 @@ def _run(
         return run_study(study, folder, data=data, resume=resume, keep_best=keep_best, ledger=ledger, run=run)
 
 
-def _finish(context: click.Context, outcome: Outcome, *, as_json: bool) -> None:
+def finish(context: click.Context, outcome: Outcome, *, as_json: bool) -> None:
     """Show the decision and where everything lies; exit by the decision."""
-    released = str(outcome.release) if outcome.release else None
     if as_json:
-        places = {"report": str(outcome.report), "release": released}
-        options.emit({**(outcome.selection or outcome.audit).to_json(), **places})
+        options.emit(outcome_json(outcome))
     else:
-        if outcome.selection:
-            options.show_comparison(outcome.selection.comparison)
-            options.show_decision(outcome.decision, outcome.audit.policy)
-        else:
-            options.show_audit(outcome.audit)
-        options.show(f"report:  {outcome.report}")
-        options.show(f"release: {released or 'none'}")
+        show_outcome(outcome)
     context.exit(outcome.decision.exit_code)
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    """What a job left behind, as plain data."""
+    released = str(outcome.release) if outcome.release else None
+    places = {"report": str(outcome.report), "release": released}
+    return {**(outcome.selection or outcome.audit).to_json(), **places}
+
+
+def show_outcome(outcome: Outcome) -> None:
+    """The findings, the decision, and where everything lies."""
+    if outcome.selection:
+        options.show_comparison(outcome.selection.comparison)
+        options.show_decision(outcome.decision, outcome.audit.policy)
+    else:
+        options.show_audit(outcome.audit)
+    options.show(f"report:  {outcome.report}")
+    options.show(f"release: {outcome.release or 'none'}")
 
 
 def _show_plan(plan: dict[str, Any], *, as_json: bool) -> None:

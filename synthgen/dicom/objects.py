@@ -69,6 +69,7 @@ class About:
     window: tuple[float, float] | None
     generator: str
     text_suspected: bool
+    diagnosis: str = ""  # a level of a table, which is nobody's
 
 
 def object_of(image: np.ndarray, about: About) -> tuple[Dataset, int]:
@@ -104,6 +105,8 @@ def _patient_and_study(data: Dataset, about: About) -> None:
     data.PatientSex = about.sex
     if about.age_years is not None:
         data.PatientAge = f"{about.age_years:03d}Y"
+    if about.diagnosis:
+        data.AdmittingDiagnosesDescription = about.diagnosis
     data.StudyInstanceUID, data.StudyID = about.study_uid, about.study_id
     data.StudyDate, data.StudyTime = f"{about.study_date:%Y%m%d}", "120000"
     data.ContentDate, data.ContentTime = data.StudyDate, data.StudyTime

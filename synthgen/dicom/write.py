@@ -8,7 +8,8 @@ import io
 import json
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,20 +22,28 @@ from synthgen.dicom.directory import directory_entry, write_directory
 from synthgen.dicom.header import quiet
 from synthgen.dicom.objects import object_of
 from synthgen.dicom.records import about_object, is_volume, records_of, uid
-from synthgen.errors import UsageError
+from synthgen.errors import DataError, UsageError
 from synthgen.folders import appearing
 from synthgen.images import ImageData
 from synthgen.rng import Seed
 
 Compression = Literal["none", "rle", "jpeg-ls", "jpeg-2000"]
 MANIFEST = "manifest.json"
-_GENERATOR = re.compile(r"[^\\\x00-\x1f\x7f]{1,64}")  # as VR LO
+_WORDS = re.compile(r"[^\\\x00-\x1f\x7f]{1,64}")  # as VR LO
 _SMALLEST_JPEG_2000 = 32  # pixels on a side
 _SYNTAXES = {
     "rle": (RLELossless, "pylibjpeg"),
     "jpeg-ls": (JPEGLSLossless, "pyjpegls"),
     "jpeg-2000": (JPEG2000Lossless, "pylibjpeg"),
 }
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the synthetic records beside images say of each image, for its header."""
+
+    patient_ids: Sequence[str]
+    findings: Sequence[str]  # empty where there is none
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ def write_dicom(
     generator: str,
     modality: str | None = None,
     compression: Compression = "none",
+    beside: Beside | None = None,
     force: bool = False,
 ) -> Written:
     """Write synthetic images as conformant DICOM objects with a DICOMDIR and a manifest; all or nothing.
@@ -74,6 +84,8 @@ def write_dicom(
         modality: of all images: CT, MR, CR, DX, MG, US, or OT for Secondary Capture; None: as the record says, else OT.
         compression: of the pixels, without loss; RLE for ultrasound in colour, and in place of JPEG 2000 for images of
             less than 32 pixels.
+        beside: identifiers and findings of synthetic records beside the images; a finding becomes the
+            AdmittingDiagnosesDescription. None: identifiers are minted.
         force: replace a folder that this function wrote.
 
     Raises:
@@ -91,13 +103,15 @@ def write_dicom(
     folder = Path(folder)
     if not len(images):
         raise UsageError("there is no image to write")
-    if not _GENERATOR.fullmatch(generator):
+    if not _WORDS.fullmatch(generator):
         raise UsageError("the name of a generator has 1 to 64 characters, no backslash and no line break")
     if os.path.lexists(folder) and not _replaceable(folder, force=force):
         hint = "no DICOM folder of synthgen, so it is not replaced" if force else "name another folder, or use force"
         raise UsageError(f"the folder {folder.name!r} exists; {hint}")
     seed = Seed.of(seed).child("dicom", generator, images.fingerprint())  # no two cohorts share a UID
     records = records_of(images, modality, seed)
+    if beside and (wrong := sum(not _WORDS.fullmatch(text or "-") for text in (*beside.findings, *beside.patient_ids))):
+        raise DataError(f"{wrong:,} findings or identifiers are no text of 1 to 64 characters without a backslash")
     files: list[dict[str, Any]] = []
     heads: list[Dataset] = []
     written = collections.Counter[int]()  # objects of each series
@@ -111,6 +125,9 @@ def write_dicom(
                 about = about_object(
                     record, pixels, seed, generator, at=at, place=place if volume else at, volume=volume
                 )
+                if beside:
+                    person, finding = beside.patient_ids[number], beside.findings[number]
+                    about = replace(about, patient_id=person, patient_name=f"Synthetic^{person}", diagnosis=finding)
                 data, outside = object_of(pixels, about)
                 clipped, suspected = clipped + outside, suspected + about.text_suspected
                 _compress(data, compression)

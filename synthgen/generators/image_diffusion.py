@@ -291,8 +291,9 @@ class ImageDiffusion:
         device, count = network.power.device, contact_sheet.IMAGES
         first = min(1, len(records.classes) - 1)  # class 0 has what is rare
         classes = torch.arange(count) % (len(records.classes) - first) + first
+        known = [records.classes[number] for number in classes.tolist()]
         nothing = (0,) * len(records.columns)
-        codes = torch.tensor([records.classes[number] or nothing for number in classes.tolist()], dtype=torch.int64)
+        codes = torch.tensor([(*own, *nothing[len(own) :]) for own in known], dtype=torch.int64)
         noise = torch.randn(count, *_coefficients(codec, self.levels or 1), generator=seed.torch())
         noise, classes, codes = (part.to(device) for part in (noise, classes, codes))
         passes = Passes(most=min(count, together(codec)))

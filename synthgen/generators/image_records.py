@@ -69,7 +69,7 @@ class ImageRecords:
 
     copula: Copula | None  # None: train has no column to learn
     columns: tuple[ImageColumn, ...]  # that images go by
-    classes: tuple[tuple[int, ...], ...]  # codes that enough patients have; the first is that of all others
+    classes: tuple[tuple[int, ...], ...]  # codes that enough patients have, or the first of them; () is all others
 
     @classmethod
     def fit(cls, train: ImageData, *, condition_on: Sequence[str] | None, seed: Seed) -> ImageRecords:
@@ -100,18 +100,23 @@ class ImageRecords:
         copula = Copula().fit(TableData(table, kept, train.records.backend), seed=seed.child("records"))
         numbers = {name: schema[name].kind in NUMBERS for name in chosen}
         columns = tuple(ImageColumn.fit(name, table[name], patients, number=numbers[name]) for name in chosen)
-        codes = map(tuple, _codes(columns, table).tolist())
-        counted = collections.Counter(own for own, _ in set(zip(codes, patients.tolist(), strict=True)))
-        return cls(copula, columns, ((), *sorted(own for own, n in counted.items() if n >= _FEWEST and own)))
+        return cls(copula, columns, ((), *sorted(_enough(_codes(columns, table), patients))))
 
     def codes(self, table: pd.DataFrame) -> np.ndarray:
         """Each record's codes. Shape: -> (rows, columns) int64."""
         return _codes(self.columns, table)
 
     def of(self, table: pd.DataFrame) -> np.ndarray:
-        """The number of each record's class. Shape: -> (rows,) int64."""
+        """The number of each record's class: by all of its codes, or by as many of the first as there is a class for.
+
+        Shape: -> (rows,) int64.
+        """
         number = {codes: i for i, codes in enumerate(self.classes)}
-        return np.array([number.get(tuple(codes), 0) for codes in self.codes(table).tolist()], dtype=np.int64)
+        depths = range(len(self.columns), -1, -1)
+        found = [
+            next(number[own[:d]] for d in depths if own[:d] in number) for own in map(tuple, self.codes(table).tolist())
+        ]
+        return np.array(found, dtype=np.int64)
 
     def draw(
         self,
@@ -177,6 +182,21 @@ class ImageRecords:
         copula.model = replace(model, generator=Copula.name, settings={}, codec=codec["table"], tensors=tensors)
         columns = [ImageColumn(one["name"], tuple(one["levels"]), tuple(one["edges"])) for one in facts["columns"]]
         return cls(copula, tuple(columns), tuple(tuple(codes) for codes in facts["classes"]))
+
+
+def _enough(codes: np.ndarray, patients: np.ndarray) -> set[tuple[int, ...]]:
+    """The classes of these records: where too few patients share all codes, those that share the first ones.
+
+    >>> codes = np.array([[1, 1]] * 30 + [[1, 2]] * 20 + [[1, 3]] * 20 + [[2, 1]] * 10)
+    >>> sorted(_enough(codes, np.arange(80)))
+    [(1,), (1, 1)]
+    """
+    left, found = [*zip(map(tuple, codes.tolist()), patients.tolist(), strict=True)], set[tuple[int, ...]]()
+    for depth in range(codes.shape[1], 0, -1):
+        counted = collections.Counter(own for own, _ in {(own[:depth], patient) for own, patient in left})
+        found |= {own for own, n in counted.items() if n >= _FEWEST}
+        left = [(own, patient) for own, patient in left if own[:depth] not in found]
+    return found
 
 
 def require_enough(train: ImageData, *, force: bool) -> None:

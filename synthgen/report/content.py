@@ -52,10 +52,16 @@ NOTES_ON_READING = (
     "A pass is evidence against the attacks that were run, on these columns, with these data. It is not a proof of "
     "anonymity.",
 )
+_WHAT = {  # what may be released, what was audited, and what there is one of for each record
+    "table": ("table", "a synthetic table", "rows"),
+    "image": ("images", "synthetic images", "images"),
+    "cohort": ("cohort", "a synthetic cohort of patients and their images", "records"),
+}
+_PARTS = {"table": "records", "image": "images", "cohort": "records and images together"}  # of a cohort
 _SHOWN_ELSEWHERE = ("folded", "history")  # facts of a training with a table or a picture of their own
 _GROUPS = {
     "Privacy": ("contract", "copies", "membership", "disclosure", "power", "distance", "images"),
-    "Fidelity": ("structure", "fidelity", "dicom"),
+    "Fidelity": ("structure", "fidelity", "dicom", "cohort"),
     "Usefulness": ("utility", "subgroups"),
 }
 _CONTROL = re.compile(r"(.+) \((?:real|holdout|real holdout|control)\)$")
@@ -90,17 +96,17 @@ class Reason:
 
 def headline(audit: Audit) -> str:
     """The decision as a sentence."""
-    return HEADLINES[audit.decision.outcome].format(what="images" if audit.modality == "image" else "table")
+    return HEADLINES[audit.decision.outcome].format(what=_WHAT[audit.modality][0])
 
 
 def subject(audit: Audit) -> str:
     """What was audited."""
-    return "synthetic images" if audit.modality == "image" else "a synthetic table"
+    return _WHAT[audit.modality][1]
 
 
 def unit(audit: Audit) -> str:
     """What there is one of for each record."""
-    return "images" if audit.modality == "image" else "rows"
+    return _WHAT[audit.modality][2]
 
 
 def reasons(audit: Audit) -> tuple[Reason, ...]:
@@ -127,6 +133,9 @@ def groups(findings: tuple[Finding, ...]) -> tuple[Group, ...]:
     known = {family: name for name, families in _GROUPS.items() for family in families}
     of = [known.get(finding.family, "Other") for finding in findings]
     names = [*_GROUPS, "Other"]
+    if len({finding.modality for finding in findings}) > 1:  # of a cohort
+        of = [f"{name}: {_PARTS[finding.modality]}" for name, finding in zip(of, findings, strict=True)]
+        names = [f"{name}: {part}" for name in names for part in _PARTS.values()]
     chosen = ((name, tuple(f for f, n in zip(findings, of, strict=True) if n == name)) for name in names)
     return tuple(Group(name, members) for name, members in chosen if members)
 

@@ -59,6 +59,21 @@ _FORMATS = {
 }
 
 
+_IMAGES_OF_COHORTS: Mapping[str, Any] = {
+    "@type": "cr:FileSet",
+    "@id": "dicom",
+    "name": "dicom",
+    "description": "The synthetic images, whose PatientID names a row.",
+    "encodingFormat": "application/dicom",
+    "includes": "dicom/DICOM/*/*/*/*",
+}
+_TABLES = {  # name of the records, and the file that they come from
+    "table": ("rows", "data.parquet"),
+    "image": ("labels", "images/labels.csv"),
+    "cohort": ("rows", "patients.parquet"),
+}
+
+
 def croissant(
     audit: Audit, schema: TableSchema, columns: Sequence[Written], folder: Path, *, licence: str | None = None
 ) -> dict[str, Any]:
@@ -123,7 +138,7 @@ def _sensitive(audit: Audit, schema: TableSchema) -> list[str]:
         "Quasi-identifiers": schema.with_role("quasi_identifier"),
         "Sensitive": schema.with_role("sensitive"),
     }
-    privacy = next((group.findings for group in content.groups(audit.findings) if group.name == "Privacy"), ())
+    privacy = next((group.findings for group in content.groups(audit.findings) if group.name.startswith("Privacy")), ())
     return [
         "The records were generated from a model of real patients, so they may still carry information about them.",
         *(f"{what}: {', '.join(map(shown, names))}." for what, names in named.items() if names),
@@ -148,6 +163,8 @@ def _distribution(folder: Path) -> list[dict[str, Any]]:
     tables = sorted(path for path in folder.rglob("*") if path.suffix in (".csv", ".parquet"))
     objects = [_file(path, path.relative_to(folder).as_posix()) for path in tables]
     suffixes = sorted({path.suffix for path in folder.rglob("*")} & {".png", ".dcm", ".npy"})
+    if (folder / "dicom").is_dir():  # objects of a cohort have names that a DICOMDIR can hold
+        objects.append({**_IMAGES_OF_COHORTS})
     return objects + [
         {
             "@type": "cr:FileSet",
@@ -170,18 +187,19 @@ def _file(path: Path, name: str) -> dict[str, Any]:
         "contentSize": f"{path.stat().st_size} B",
         "encodingFormat": _FORMATS[path.suffix],
         "sha256": sha256_of(path),
-        **({"sameAs": "data.csv"} if name == "data.parquet" else {}),
+        **({"sameAs": name.replace("parquet", "csv")} if path.suffix == ".parquet" else {}),
     }
 
 
 def _record_set(audit: Audit, columns: Sequence[Written]) -> dict[str, Any]:
     """A table's rows come from Parquet, which knows types: a reader of CSV takes the level None for a missing value."""
-    name, file = ("labels", "images/labels.csv") if audit.modality == "image" else ("rows", "data.parquet")
+    name, file = _TABLES[audit.modality]
+    same = file.replace("parquet", "csv")
     return {
         "@type": "cr:RecordSet",
         "@id": name,
         "name": name,
-        "description": "The labels of the images." if name == "labels" else "The rows; data.csv holds the same ones.",
+        "description": "The labels of the images." if name == "labels" else f"The rows; {same} holds the same ones.",
         "field": [_field(column, name, file) for column in columns],
     }
 

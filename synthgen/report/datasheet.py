@@ -62,7 +62,11 @@ def _head(audit: Audit, licence: str | None) -> list[str]:
 
 
 def _motivation(audit: Audit) -> list[str]:
-    what = "images stand in for those of patients" if audit.modality == "image" else "table stands in for records"
+    what = {
+        "table": "table stands in for records",
+        "image": "images stand in for those of patients",
+        "cohort": "records and images stand in for those of patients",
+    }[audit.modality]
     return [
         "## Motivation",
         "",
@@ -83,6 +87,13 @@ def _composition(audit: Audit, schema: TableSchema) -> list[str]:
     if audit.modality == "image":
         files = "the images lie in `images`, their labels in `images/labels.csv`."
         types = "`croissant.json` (Croissant 1.1) and `images/labels.csv-metadata.json` (CSV on the Web) describe them."
+    if audit.modality == "cohort":
+        files = (
+            f"{audit.counts['synthetic']['images']:,} images. `patients.csv` and `patients.parquet` hold the same "
+            "table, which `schema.yaml` describes for programs. The DICOM objects lie in `dicom`, and its DICOMDIR "
+            "lists them: headers say what the records say. `manifest.json` names the series of each record."
+        )
+        types = "`croissant.json` (Croissant 1.1) and `patients.csv-metadata.json` (CSV on the Web) describe the table."
     return [
         "## Composition",
         "",

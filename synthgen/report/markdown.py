@@ -74,7 +74,9 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
 def _first_screen(audit: Audit) -> list[str]:
     unit = content.unit(audit)
     counts = ", ".join(
-        f"{name} {c['rows']:,} {unit}" + (f" of {c['patients']:,} patients" if c["patients"] != c["rows"] else "")
+        f"{name} {c['rows']:,} {unit}"
+        + (f" of {c['patients']:,} patients" if c["patients"] != c["rows"] else "")
+        + (f" and {c['images']:,} images" if "images" in c else "")
         for name, c in audit.counts.items()
     )
     policy, generator = audit.policy, escaped(content.generator_name(audit))

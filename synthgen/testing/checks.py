@@ -18,7 +18,9 @@ from synthgen.schema import Regression
 from synthgen.testing.invented import invented_cohort
 from synthgen.testing.laws import law, levels, named_in, same_global_randomness, unique_texts
 
-NEEDS = frozenset({"train", "holdout", "synthetic", "images", "refit", "target", "survival", "estimates", "rules"})
+NEEDS = frozenset(
+    {"train", "holdout", "synthetic", "images", "cohort", "refit", "target", "survival", "estimates", "rules"}
+)
 
 
 def check_check(check: Check, *, seed: int | Seed = 0) -> None:
@@ -46,6 +48,8 @@ def check_check(check: Check, *, seed: int | Seed = 0) -> None:
 
 
 def _evidence(check: Check, root: Seed) -> Evidence:
+    if "cohort" in check.needs:
+        return _cohort_evidence(root)
     if "images" in check.needs:
         return _image_evidence(root)
     everyone = invented_cohort(1000, seed=root.child("real"))
@@ -67,6 +71,15 @@ def _image_evidence(root: Seed) -> Evidence:
         _in_memory(phantom(n, seed=root.child(name), size=32)) for n, name in ((200, "real"), (110, "fresh"))
     )
     return _of_images(Images(*real.split_by_patient(holdout=0.5, seed=root), fresh))
+
+
+def _cohort_evidence(root: Seed) -> Evidence:
+    from synthgen.evidence import gathered_by
+    from synthgen.phantom import phantom_cohort
+
+    real, fresh = (phantom_cohort(n, seed=root.child(name), size=32) for n, name in ((200, "real"), (110, "fresh")))
+    real, fresh = (dataclasses.replace(one, images=_in_memory(one.images)) for one in (real, fresh))
+    return gathered_by(*real.split_by_patient(holdout=0.5, seed=root), fresh)["cohort"]
 
 
 def _in_memory(images: ImageData) -> ImageData:
@@ -146,6 +159,11 @@ def _check_order(check: Check, measurement: Measurement, evidence: Evidence, roo
 
 def _shuffled(evidence: Evidence, seed: Seed) -> Evidence:
     rng = seed.numpy()
+    if evidence.cohorts is not None:
+        from synthgen.evidence import gathered_by
+
+        cohorts = (evidence.cohorts.train, evidence.cohorts.holdout, evidence.cohorts.synthetic)
+        return gathered_by(*(data.take(rng.permutation(len(data))) for data in cohorts))["cohort"]
     if evidence.images is not None:
         sets = (evidence.images.train, evidence.images.holdout, evidence.images.synthetic)
         return _of_images(Images(*(data.take(rng.permutation(len(data))) for data in sets)))

@@ -11,9 +11,11 @@ import synthgen as sg
 from synthgen.cli import main
 from synthgen.errors import DataError, UsageError
 from synthgen.generators.image_pca import ImagePca
+from synthgen.generators.image_records import ImageRecords
 from synthgen.image_codec import ImageCodec
 from synthgen.images import ImageData, described
 from synthgen.phantom import phantom
+from synthgen.rng import Seed
 
 DATES = pd.date_range("2020", periods=60)
 
@@ -192,3 +194,13 @@ def test_a_study_of_a_table_refuses_a_generator_of_images(tmp_path):
     code, said = run("run", tmp_path / "study.yaml", "-o", tmp_path / "out")
     assert code == 2, said
     assert "another kind of data" in said
+
+
+def test_where_few_share_all_codes_an_image_goes_by_the_first_of_them():
+    train = phantom(400, seed=1, size=32)
+    records = ImageRecords.fit(train, condition_on=("finding", "sex", "age_years"), seed=Seed(1))
+    classes = [records.classes[number] for number in records.of(train.records.table)]
+    codes = map(tuple, records.codes(train.records.table).tolist())
+    assert all(own[: len(found)] == found for own, found in zip(codes, classes, strict=True))
+    assert {len(found) for found in classes} >= {1, 2}
+    assert sum(found == () for found in classes) < 30
