@@ -24,8 +24,8 @@ PATH = Path(__file__).with_name("api.md")
 # What is shown where. A name of synthgen.__all__ that is in no group comes under "Further names".
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Data": (
-        "read", "write", "TableData", "read_images", "ImageData", "write_dicom", "datasets", "read_schema",
-        "TableSchema", "Column",
+        "read", "write", "TableData", "read_images", "ImageData", "read_cohort", "Cohort", "Link", "write_dicom",
+        "datasets", "read_schema", "TableSchema", "Column",
     ),
     "Generators": ("TableDiffusion", "TableGan", "Copula", "Independent"),
     "Audit": ("audit", "Audit", "compare", "Comparison", "load_policy", "Policy"),
