@@ -204,3 +204,11 @@ def test_a_picture_is_saved_under_known_endings_only(tmp_path):
     with pytest.raises(EnvironmentProblem, match="cannot write the picture") as problem:
         plot.save(tmp_path / "nowhere" / "roc.svg")
     assert str(tmp_path) not in str(problem.value)
+
+
+def test_a_picture_of_one_column_is_larger_and_says_what_its_colours_are():
+    panel = example_audit().plot("columns", column="age")
+    root = ElementTree.fromstring(panel.svg)
+    assert float(root.get("width")) == 2 * panel.picture.width
+    title = " ".join(node.text for node in root.findall("{http://www.w3.org/2000/svg}text"))
+    assert title == "age: filled synthetic, line real holdout"

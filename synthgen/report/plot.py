@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from synthgen.report.picture import Picture
 
 KINDS = (".svg", ".png", ".pdf")
-_LINE = 19  # SVG units of a line of the title
+_LETTER = 0.6  # width of a bold letter of the title, as a share of its size, in the widest of the fonts below
 _SMALL = 300  # a narrower picture is of one column, a panel among many in the report: it is shown twice as large
 
 
@@ -44,13 +44,14 @@ class Plot:
     def svg(self) -> str:
         """The picture with its title as one SVG document, which asks for no file, font or script."""
         width, height = self.picture.width, self.picture.height
-        lines = textwrap.wrap(shown(self.picture.title), width // 7)
-        above = 12 + _LINE * len(lines)
+        scale, font = (2, 9) if width < _SMALL else (1, 14)
+        lines = textwrap.wrap(shown(self.picture.title), int((width - 24) / (_LETTER * font)))
+        above = 12 + (font + 5) * len(lines)
         spans = "".join(
-            f'<text class="f-ink" x="12" y="{_LINE * (i + 1)}" font-size="14" font-weight="600">{escape(line)}</text>'
+            f'<text class="f-ink" x="12" y="{(font + 5) * (i + 1)}" font-size="{font}" font-weight="600">'
+            f"{escape(line)}</text>"
             for i, line in enumerate(lines)
         )
-        scale = 2 if width < _SMALL else 1
         size = f'width="{scale * width}" height="{scale * (height + above)}" viewBox="0 0 {width} {height + above}"'
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="synthgen" {size}><style>{_STYLE}</style>'
