@@ -139,6 +139,7 @@ def test_a_report_of_a_cohort_speaks_of_both(ran):
         assert part in page
         assert part in text
     assert "120 records and 120 images" in text
+    assert "copula, and image-pca of images" in text
     assert "`patients.csv`" in (ran[3].release / "DATASHEET.md").read_text()
 
 

@@ -12,7 +12,7 @@ from synthgen.cli.run import finish, outcome_json, run_job, show_outcome
 from synthgen.errors import UsageError
 
 _TABLE, _COHORT = "table", "cohort"
-_PATIENTS = 500  # of the phantom cohort
+_PATIENTS = 1_000  # of the phantom cohort
 _SIZE = 32  # pixels
 
 

@@ -32,7 +32,7 @@ class CohortLevels:
     >>> cohort = phantom_cohort(200, seed=1, size=32)
     >>> levels = CohortLevels.fit(cohort)
     >>> levels.coded(cohort.patients.table).iloc[0].tolist()
-    ['normal', 'M', 'band 4']
+    ['normal', 'M', 'band 3']
     """
 
     link: Link

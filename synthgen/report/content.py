@@ -270,9 +270,11 @@ def folded_rows(audit: Audit) -> tuple[tuple[str, ...], ...]:
 
 
 def generator_name(audit: Audit) -> str:
-    """The generator's name, or that it is unknown; where it was one of several, its rank."""
+    """The generator's name, or that it is unknown; of a cohort both; where it was one of several, its rank."""
     facts = audit.generator or {}
     name, place = shown(str(facts.get("name", "not recorded"))), facts.get("selection")
+    if "images" in facts:
+        name = f"{name}, and {shown(str(facts['images']['name']))} of images"
     return f"{name} (rank {place['rank']} of {place['tried']} tried)" if place else name
 
 

@@ -91,9 +91,8 @@ def test_no_cell_is_small_and_all_together_are_everybody(kind):
         if kind == "categorical":
             columns = [v.map(lambda x: None if np.isnan(x) else f"{x:.0e}").astype(object) for v in columns]
         if kind == "datetime":
-            columns = [
-                pd.Timestamp("2001-01-01") + pd.to_timedelta(np.minimum(v, 9e4).round(), unit="D") for v in columns
-            ]
+            days = [[pd.NaT if np.isnan(x) else pd.Timedelta(days=round(min(x, 9e4))) for x in v] for v in columns]
+            columns = [pd.Timestamp("2001-01-01") + pd.Series(v, dtype="timedelta64[ns]") for v in days]
         found = shares_of(kind, columns)
         for side, size in zip(("synthetic", "holdout"), sizes, strict=True):
             counts = np.array([getattr(cell, side).value * size for cell in found])
