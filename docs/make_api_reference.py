@@ -148,7 +148,7 @@ def _methods(kind: type) -> Iterator[str]:
     found: dict[str, Any] = {}
     for cls in reversed(kind.__mro__):
         if cls.__module__.startswith("synthgen"):
-            found.update({name: member for name, member in vars(cls).items() if not name.startswith("_")})
+            found.update({name: member for name, member in sorted(vars(cls).items()) if not name.startswith("_")})
     for name, member in found.items():
         plain = member.__func__ if isinstance(member, staticmethod | classmethod) else member
         if isinstance(member, property) or inspect.isfunction(plain) or hasattr(member, "attrname"):
