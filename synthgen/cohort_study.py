@@ -1,4 +1,4 @@
-"""How does a study of patients and their images go? Records are drawn first, then an image for each record."""
+"""How is a cohort of patients and their images made? Records are drawn first, then an image for each record."""
 
 from __future__ import annotations
 
@@ -10,19 +10,14 @@ from typing import Any
 import numpy as np
 
 from synthgen import registry, stages
-from synthgen.auditing import audit
 from synthgen.cohort import Cohort, Link
 from synthgen.cohort_io import read_written, write_cohort
 from synthgen.config import Study
 from synthgen.errors import DataError, UsageError
 from synthgen.generators.cohort_levels import CohortLevels
 from synthgen.metrics import METRICS, recorded
-from synthgen.policy import load_policy
 from synthgen.protocols import Generator, Progress, Run
-from synthgen.releasing import release
-from synthgen.report import write as write_report
 from synthgen.rng import Seed
-from synthgen.study import Outcome
 
 SYNTHETIC, IMAGE_MODEL = "synthetic", "image-model"  # in a run folder
 
@@ -60,62 +55,50 @@ def drawn(
     return levels.of_records(replace(train, patients=patients), made, chosen)
 
 
-def run_cohort(
-    study: Study,
-    folder: Path,
-    *,
-    data: Any = None,
-    resume: bool = False,
-    keep_best: bool = False,
-    ledger: str | Path | None = None,
-    run: Run | None = None,
-) -> Outcome:
-    """Do the whole job for a cohort; see `synthgen.study.run_study`.
+def made_cohort(study: Study, train: Cohort, folder: Path, *, keep_best: bool = False, run: Run) -> Cohort:
+    """Fit both generators and sample them; what a resumed run finds in the folder is not made again.
 
-    The folder gets model/ and image-model/, their checkpoints, synthetic/ (table, DICOM objects, manifest), audit/ and,
-    if the decision is RELEASE, release/. A resumed run makes none of these again, but the audit.
+    Args:
+        study: of a cohort.
+        train: what they may learn from.
+        folder: gets metrics.jsonl, model/ and image-model/, their checkpoints, and synthetic/ (table, DICOM objects and
+            manifest).
+        keep_best: of the training that was interrupted take the best weights; another one trains as usual.
+        run: progress and stop flag; whether to go on with what the folder holds.
+
+    Returns:
+        The synthetic cohort as it would leave the house: written, and read again.
+
+    Raises:
+        DataError: no image of train, or no synthetic record, has what images go by.
     """
-    folder, run, seed = Path(folder), run or Run(), Seed(study.seed)
-    policy = load_policy(study.policy)
-    policy.about("cohort")
-    table = stages.generator_of(study)
-    sets: Any = data or stages.read_study_data(study, run=run)
-    train, holdout = sets
-    images = image_generator(study, train.link)
+    seed, written = Seed(study.seed), folder / SYNTHETIC
     levels = CohortLevels.fit(train)
-    stages.open_folder(folder, study, policy, train, holdout, resume=resume)
-    run = replace(run, folder=folder / "checkpoints", resume=resume, progress=recorded(folder / METRICS, run.progress))
-    made = folder / SYNTHETIC
-    table = _fitted(table, train.patients, folder / "model", seed=seed.child("fit"), keep_best=keep_best, run=run)
-    run = replace(run, folder=folder / "checkpoints" / "images")
-    material = levels.material(train)
-    images = _fitted(images, material, folder / IMAGE_MODEL, seed=seed.child("images"), keep_best=keep_best, run=run)
-    if not made.exists():  # it appears whole or not at all
-        cohort = drawn(table, images, levels, train, study, seed=seed.child("sample"), run=run)
-        write_cohort(cohort, made, seed=seed.child("dicom"), generator=images.name, modality=study.sample.modality)
-    synthetic = read_written(made, train.schema, train.link, unit=study.data.unit)
-    facts = stages.generator_facts(table, folder / "model")
-    about_images = stages.generator_facts(images, folder / IMAGE_MODEL)
-    result = audit(
-        train=train,
-        holdout=holdout,
-        synthetic=synthetic,
-        seed=seed.child("audit"),
-        policy=policy,
-        generator={**facts, "images": about_images, **stages.rebalanced(study, train, synthetic)},
-        ledger=ledger,
+    run = replace(run, folder=folder / "checkpoints", progress=recorded(folder / METRICS, run.progress))
+    table = _fitted(
+        stages.generator_of(study),
+        train.patients,
+        folder / "model",
+        seed=seed.child("fit"),
+        keep_best=keep_best,
         run=run,
     )
-    result.save(folder / "audit")
-    report = write_report(result, folder / "audit")
-    released = None
-    if result.decision.outcome == "RELEASE":
-        released = release(result, synthetic, folder / "release", force=resume, licence=study.licence)
-    return Outcome(result, report, released)
+    run, images = replace(run, folder=folder / "checkpoints" / "images"), image_generator(study, train.link)
+    material = levels.material(train)
+    images = _fitted(images, material, folder / IMAGE_MODEL, seed=seed.child("images"), keep_best=keep_best, run=run)
+    if not written.exists():  # it appears whole or not at all
+        cohort = drawn(table, images, levels, train, study, seed=seed.child("sample"), run=run)
+        write_cohort(cohort, written, seed=seed.child("dicom"), generator=images.name, modality=study.sample.modality)
+    return read_written(written, train.schema, train.link, unit=study.data.unit)
+
+
+def image_facts(study: Study, train: Cohort, folder: Path) -> dict[str, Any]:
+    """What an audit of a cohort records beside the generator of its records."""
+    return {"images": stages.generator_facts(image_generator(study, train.link), folder / IMAGE_MODEL)}
 
 
 def _fitted(generator: Generator, train: Any, model: Path, *, seed: Seed, keep_best: bool, run: Run) -> Generator:
-    """As `synthgen.study.fitted`; the best so far is kept of the training that was interrupted, and of no other."""
+    """As `synthgen.stages.fitted`; the best so far is kept of the training that was interrupted, and of no other."""
     kept = keep_best and run.folder is not None and any(run.folder.glob("*.safetensors"))
     run = replace(run, stop=lambda: True, on_stop="keep") if kept else run
     return stages.fitted(generator, train, model, seed=seed, run=run)

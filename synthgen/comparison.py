@@ -198,7 +198,7 @@ def _require_one_holdout(audits: Mapping[str, Audit]) -> None:
     first, *others = audits
     for label in others:
         if audits[label].modality != audits[first].modality:
-            raise DataError(f"{first!r} and {label!r} cannot be compared: one is about a table, the other about images")
+            raise DataError(f"{first!r} and {label!r} cannot be compared: they are about different kinds of data")
         if audits[label].fingerprints["holdout"] != audits[first].fingerprints["holdout"]:
             raise DataError(
                 f"{first!r} and {label!r} have different holdouts, so that the same data would get other figures: "

@@ -159,7 +159,7 @@ def load_policy(name: str | Path) -> Policy:
             raise ConfigError(f"no policy {path.name!r} and no such file: {suggest(str(name), shipped_policies())}")
         source, text = repr(path.name), path.read_text(encoding="utf-8")
     policy = Policy.from_text(text, source=source)
-    registry.require("checks", (*policy.checks, *policy.images), where=f"the policy {source}")
+    registry.require("checks", (*policy.checks, *policy.images, *policy.cohort), where=f"the policy {source}")
     return policy
 
 

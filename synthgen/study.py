@@ -9,6 +9,7 @@ from typing import Any
 
 from synthgen.auditing import Audit
 from synthgen.cohort import Cohort
+from synthgen.cohort_study import image_facts, image_generator, made_cohort
 from synthgen.config import Study
 from synthgen.data import TableData
 from synthgen.findings import Decision
@@ -109,9 +110,9 @@ def run_study(
     Args:
         study: what to do.
         folder: gets config.yaml, manifest.json, metrics.jsonl, checkpoints/, model/, synthetic.parquet (of images a
-            folder synthetic/), audit/ and, if the decision is RELEASE, release/. Of several generators each has its
-            own metrics.jsonl to audit/ in generators/NAME/, with validation.json beside; the run has selection.json,
-            compare.html and, where no ledger is given, ledger.jsonl.
+            folder synthetic/; of a cohort that and image-model/), audit/ and, if the decision is RELEASE, release/. Of
+            several generators each has its own metrics.jsonl to audit/ in generators/NAME/, with validation.json
+            beside; the run has selection.json, compare.html and, where no ledger is given, ledger.jsonl.
         data: train and holdout, where they do not come from the study's file.
         resume: go on with what the folder holds; the study and its data must be the same.
         keep_best: with `resume`, do not train on, but take the best weights that the interrupted training had.
@@ -121,15 +122,13 @@ def run_study(
     Raises:
         UsageError: the folder holds a run and `resume` is not set, or holds another study's run.
     """
-    if study.is_cohort:
-        from synthgen.cohort_study import run_cohort
-
-        return run_cohort(study, folder, data=data, resume=resume, keep_best=keep_best, ledger=ledger, run=run)
     folder, run, policy = Path(folder), run or Run(), load_policy(study.policy)
     policy.about(modality_of(study))
     for one in study.generators.values():
         generator_of(one)
     train, holdout = data or read_study_data(study, run=run)
+    if isinstance(train, Cohort):
+        image_generator(study, train.link)
     more = planned(study, train) if study.several else {}
     open_folder(folder, study, policy, train, holdout, resume=resume, more=more)
     run = replace(run, resume=resume)
@@ -140,9 +139,14 @@ def run_study(
         shown = selection.released or selection.candidates[0]
         outcome = Outcome(shown.audit, folder / COMPARISON, None, selection)
     else:
-        synthetic = made(study, train, folder, keep_best=keep_best, run=run)
+        about = {}
+        if isinstance(train, Cohort):
+            synthetic = made_cohort(study, train, folder, keep_best=keep_best, run=run)
+            about = image_facts(study, train, folder)
+        else:
+            synthetic = made(study, train, folder, keep_best=keep_best, run=run)
         sets = (train, holdout, synthetic)
-        outcome = Outcome(*audited(study, sets, folder, policy=policy, ledger=ledger, run=run), None)
+        outcome = Outcome(*audited(study, sets, folder, policy=policy, ledger=ledger, about=about, run=run), None)
     if synthetic is None or outcome.decision.outcome != "RELEASE":
         return outcome
     released = release(outcome.audit, synthetic, folder / "release", force=resume, licence=study.licence)

@@ -287,3 +287,10 @@ def test_study_files_of_cohorts(tmp_path):
     with pytest.raises(ConfigError, match="condition_on"):
         study_from_mapping({"data": {"table": "p.csv", "images": "x"}, "images": {"condition_onn": ["sex"]}})
     assert "images" not in study_from_mapping({"data": {"table": "p.csv"}}).resolved()
+
+
+def test_a_check_that_nobody_has_is_named_before_any_training(tmp_path):
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY.replace("cohort.links", "cohort.lincs"))
+    with pytest.raises(ConfigError, match=r"names the check 'cohort.lincs'.*cohort.links"):
+        load_policy(path)

@@ -45,7 +45,7 @@ def test_every_check_of_every_audit_has_a_row():
     [
         (changed(RELEASED, holdout="9" * 64), "'a' and 'b' have different holdouts"),
         (changed(RELEASED, holdout="9" * 64, train="8" * 64), "different holdouts"),
-        (dataclasses.replace(RELEASED, modality="image"), "one is about a table, the other about images"),
+        (dataclasses.replace(RELEASED, modality="image"), "different kinds of data"),
     ],
 )
 def test_what_cannot_be_compared_is_an_error(other, message):

@@ -17,6 +17,7 @@ from example_audit import COLUMNS, HOSTILE, estimate, example_audit, with_findin
 from synthgen import report
 from synthgen.errors import EnvironmentProblem
 from synthgen.findings import Estimate, Finding, exactly
+from synthgen.report import content
 from synthgen.report.content import cell_rows, folded_rows, groups, paired
 from synthgen.report.plots import pictures
 from synthgen.report.public import CURVE_POINTS, figure, interval, public, rounded, shown
@@ -381,6 +382,17 @@ def _contrast(one: str, other: str) -> float:
 
     dark, light = sorted((luminance(one), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
+
+
+def test_the_images_of_a_cohort_have_a_generator_that_is_rounded_and_told_alike():
+    training = {"steps": 9, "history": [[1, 1.23456, 2.0], [2, 1.1, 1.9]], "folded": {"age": {"k": 6, "rows": 3}}}
+    facts = {"name": "copula", "images": {"name": "image-gan", "training": training}}
+    seen = public(dataclasses.replace(example_audit(), generator=facts))
+    assert seen.generator["images"]["training"]["history"][0] == [1, 1.235, 2.0]
+    assert seen.generator["images"]["training"]["folded"] == {"age": {"rows": "fewer than 10"}}
+    told = dict(content.generator_facts(seen))
+    assert told["images.training.steps"] == "9"
+    assert not [name for name in told if "history" in name or "folded" in name]
 
 
 def test_what_was_folded_is_shown_in_coarse_counts():

@@ -88,15 +88,16 @@ def before_and_after(train: TableData, synthetic: TableData, columns: Sequence[s
     >>> from synthgen import datasets
     >>> data = datasets.load("actg175")
     >>> before_and_after(data, data, ["gender"])["smallest cell"]
-    'before 17.2 % of 2,139 rows, after 17.2 % of 2,139'
+    'before 17.2 % of 2,139 patients, after 17.2 % of 2,139'
     """
     shares = [_cells(data, columns) for data in (train, synthetic)]
     known = shares[0][shares[0] >= FEWEST].index
     sizes = [one.reindex(known, fill_value=0) for one in shares]
     facts: dict[str, Any] = {"columns": list(columns), "cells": len(known)}
     for word, which in (("smallest cell", "min"), ("largest cell", "max")):
-        before, after = (getattr(one, which)() / len(data) for one, data in zip(sizes, (train, synthetic), strict=True))
-        text = f"before {before:.1%} of {len(train):,} rows, after {after:.1%} of {len(synthetic):,}"
+        people = (train.patient_count, synthetic.patient_count)
+        before, after = (getattr(one, which)() / count for one, count in zip(sizes, people, strict=True))
+        text = f"before {before:.1%} of {people[0]:,} patients, after {after:.1%} of {people[1]:,}"
         facts[word] = text.replace("%", " %")
     return facts
 

@@ -88,8 +88,8 @@ def _moment(match: re.Match[str]) -> tuple[Datatype, str]:
     time, fraction, zone = match[1], match[2], match[3]
     if not time:
         return "date", "yyyy-MM-dd"
-    parts = ("yyyy-MM-dd HH:mm:ss", "." + "S" * (len(fraction) - 1) if fraction else "", "XXX" if zone else "")
-    return "datetime", "".join(parts)
+    seconds = f".{'S' * (len(fraction) - 1)}" if fraction else ""
+    return "datetime", f"yyyy-MM-dd HH:mm:ss{seconds}{'XXX' if zone else ''}"
 
 
 def _encoded(character: str) -> str:

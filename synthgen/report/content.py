@@ -211,9 +211,17 @@ def generator_facts(audit: Audit) -> tuple[tuple[str, str], ...]:
     """What is known about the generator, flattened to name and text; what it folded has its own table."""
     if not audit.generator:
         return (("name", "not recorded"),)
-    training = {key: value for key, value in audit.generator.get("training", {}).items() if key not in _SHOWN_ELSEWHERE}
-    rest = {key: value for key, value in audit.generator.items() if key not in ("training", "cost")}
-    return tuple(_flat({**rest, **({"training": training} if training else {})}))
+    rest = {key: value for key, value in audit.generator.items() if key != "cost"}
+    return tuple(_flat(_in_a_table(rest)))
+
+
+def _in_a_table(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of a generator, and of a cohort those of its images, without what is shown elsewhere."""
+    found = {key: value for key, value in facts.items() if key != "training"}
+    if "images" in facts:
+        found["images"] = _in_a_table(facts["images"])
+    training = {key: value for key, value in facts.get("training", {}).items() if key not in _SHOWN_ELSEWHERE}
+    return found | ({"training": training} if training else {})
 
 
 def cost_of(audit: Audit) -> Mapping[str, Any]:

@@ -151,6 +151,8 @@ def _outward(value: float, direction: int, places: int) -> float:
 
 def _generator(facts: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """What is known of the generator, with coarse counts of what value protection folded."""
+    if facts and "images" in facts:  # of a cohort
+        facts = {**facts, "images": _generator(facts["images"])}
     training = (facts or {}).get("training")
     if facts is None or not training:
         return facts

@@ -15,17 +15,16 @@ import numpy as np
 import pandas as pd
 
 from synthgen.data import TableData
-from synthgen.findings import Cell, Estimate
+from synthgen.findings import SMALLEST_CELL, Cell, Estimate
 from synthgen.schema import Column
 from synthgen.validators.encoding import frequent_levels, level_codes, numbers, ordered
 from synthgen.validators.resampling import share
 
-FEWEST = 10  # patients of a side in a cell, if there are any
 _CELLS = 8  # of a column of numbers or dates, about
 _LEVELS = 8  # with a cell of their own, at most
 _TAIL = 0.05  # share of the values beyond the first and beyond the last edge, about
 _TURNS = (("D", 1), ("D", 7), ("M", 1), ("M", 3), ("Y", 1), ("Y", 2), ("Y", 5), ("Y", 10), ("Y", 20), ("Y", 50))
-_TOO_FEW = Estimate(math.nan, 0.0, 1.0, 0, f"fewer than {FEWEST}")
+_TOO_FEW = Estimate(math.nan, 0.0, 1.0, 0, f"fewer than {SMALLEST_CELL}")
 _WORDS = {"0": "no", "1": "yes"}
 
 
@@ -54,7 +53,7 @@ def missing_rates(names: Sequence[str], synthetic: TableData, holdout: TableData
         for mark, side in (("", synthetic), (" (real holdout)", holdout)):
             gone = side.table[name].isna().to_numpy()
             parts = [len(np.unique(side.patients[flags])) for flags in (gone, ~gone)]
-            shown = all(part == 0 or part >= FEWEST for part in parts)
+            shown = all(part == 0 or part >= SMALLEST_CELL for part in parts)
             found[f"missing rate, {name}{mark}"] = share(gone, side.patients) if shown else _TOO_FEW
     return found
 
@@ -104,7 +103,7 @@ def _joined(coded: _Coded, sides: Sequence[TableData]) -> list[tuple[int, int]]:
     groups = [(place, place) for place in range(places)]
     while len(groups) > 1:
         counts = np.array([present[:, low : high + 1].any(axis=1).sum(axis=1) for low, high in groups])
-        few = np.flatnonzero(((counts > 0) & (counts < FEWEST)).any(axis=1) | (counts == 0).all(axis=1))
+        few = np.flatnonzero(((counts > 0) & (counts < SMALLEST_CELL)).any(axis=1) | (counts == 0).all(axis=1))
         if not len(few):
             return groups
         i, total = int(few[0]), counts.sum(axis=1)

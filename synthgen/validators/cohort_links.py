@@ -13,12 +13,10 @@ from pydicom.dataset import Dataset
 from synthgen.cohort import CONTRADICTING, OF_NOBODY, Cohort, keys_of
 from synthgen.dicom.pixels import DicomPixels
 from synthgen.errors import NotAssessable
-from synthgen.findings import Measurement, exactly
+from synthgen.findings import SMALLEST_CELL, Measurement, exactly
 from synthgen.images import identifier_text
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
-
-SMALLEST_CELL = 10  # counts of real patients below it are not told
 
 
 @dataclass(frozen=True)

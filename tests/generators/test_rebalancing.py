@@ -32,7 +32,7 @@ def test_each_cell_gets_as_many_rows(train):
     facts = rebalanced(chosen, train, made)["rebalanced"]
     smallest = train.table.groupby(["sex", "died"]).size().min() / 600
     assert facts["cells"] == 4
-    assert facts["smallest cell"] == f"before {100 * smallest:.1f} % of 600 rows, after 24.9 % of 402"
+    assert facts["smallest cell"] == f"before {100 * smallest:.1f} % of 600 patients, after 24.9 % of 402"
     assert not any(level in str(facts.values()) for level in ("'F'", "'M'"))
     assert drawn(train, chosen).fingerprint() == made.fingerprint()
 
@@ -67,3 +67,12 @@ def test_what_is_no_cell_is_refused(train):
         drawn(train, study(cells=[{"sex": "X", "rows": 5}]))
     with pytest.raises(ConfigError, match="leave rows and balance out"):
         study(cells=[{"sex": "F", "rows": 5}], rows=3)
+
+
+def test_shares_are_of_patients_and_not_of_rows():
+    """Three visits of each woman, one of each man: half of the patients are women, three quarters of the rows."""
+    sex = ["F"] * 20 + ["M"] * 20
+    frame = invented_patients(40).assign(sex=sex, person=range(40))
+    visits = sg.read(frame.loc[frame.index.repeat([3] * 20 + [1] * 20)].reset_index(drop=True), patient="person")
+    facts = before_and_after(visits, visits, ["sex"])
+    assert facts["smallest cell"] == facts["largest cell"] == "before 50.0 % of 40 patients, after 50.0 % of 40"
