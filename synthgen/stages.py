@@ -72,6 +72,22 @@ def _cohort(study: Study, run: Run | None) -> Cohort:
     return of_images(patients, data.images, link=link, labels=data.labels, unit=data.unit, run=run)
 
 
+def relinked(study: Study, cohort: Cohort) -> Cohort:
+    """A cohort that came linked, its images going by what the study says where the study says something.
+
+    Raises:
+        SchemaError: a link to columns that the table does not have.
+    """
+    said, own = study.images, cohort.link
+    link = Link.of(
+        cohort.schema,
+        condition_on=own.condition_on if said.condition_on is None else tuple(said.condition_on),
+        finding=said.finding or own.finding,
+        headers={**own.headers, **said.headers},
+    )
+    return replace(cohort, link=link)
+
+
 def generator_of(study: Study) -> Generator:
     """The generator that a study names, with its settings, not yet fitted; of a cohort that of its records.
 

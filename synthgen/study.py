@@ -17,7 +17,17 @@ from synthgen.policy import load_policy
 from synthgen.protocols import Run
 from synthgen.releasing import release
 from synthgen.selection import COMPARISON, RANKED_BY, Selection, planned, select, without_validation
-from synthgen.stages import Data, audited, generator_of, made, modality_of, open_folder, read_study_data, records_of
+from synthgen.stages import (
+    Data,
+    audited,
+    generator_of,
+    made,
+    modality_of,
+    open_folder,
+    read_study_data,
+    records_of,
+    relinked,
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,8 @@ def run_study(
             folder synthetic/; of a cohort that and image-model/), audit/ and, if the decision is RELEASE, release/. Of
             several generators each has its own metrics.jsonl to audit/ in generators/NAME/, with validation.json
             beside; the run has selection.json, compare.html and, where no ledger is given, ledger.jsonl.
-        data: train and holdout, where they do not come from the study's file.
+        data: train and holdout, where they do not come from the study's file; cohorts keep their link where the study's
+            section images says nothing.
         resume: go on with what the folder holds; the study and its data must be the same.
         keep_best: with `resume`, do not train on, but take the best weights that the interrupted training had.
         ledger: file that counts the audits of each holdout.
@@ -127,7 +138,8 @@ def run_study(
     for one in study.generators.values():
         generator_of(one)
     train, holdout = data or read_study_data(study, run=run)
-    if isinstance(train, Cohort):
+    if isinstance(train, Cohort) and isinstance(holdout, Cohort):
+        train, holdout = relinked(study, train), relinked(study, holdout)
         image_generator(study, train.link)
     more = planned(study, train) if study.several else {}
     open_folder(folder, study, policy, train, holdout, resume=resume, more=more)

@@ -20,7 +20,7 @@ from synthgen.cli import main
 from synthgen.cohort import Cohort
 from synthgen.cohort_io import read_written, write_cohort
 from synthgen.config import load_study, study_from_mapping, study_template
-from synthgen.errors import ConfigError, DataError, ReleaseRefused
+from synthgen.errors import ConfigError, DataError, ReleaseRefused, SchemaError
 from synthgen.evidence import gathered_by
 from synthgen.generators.cohort_levels import OTHER, CohortLevels
 from synthgen.phantom import phantom_cohort
@@ -29,6 +29,7 @@ from synthgen.privacy import image_copies, registration
 from synthgen.releasing import release, verify
 from synthgen.report import render_html, render_markdown
 from synthgen.rng import Seed
+from synthgen.stages import relinked
 from synthgen.study import plan_study, run_study
 from synthgen.validators.cohort_agreement import CohortAgreement
 from synthgen.validators.cohort_links import CohortLinks
@@ -294,3 +295,17 @@ def test_a_check_that_nobody_has_is_named_before_any_training(tmp_path):
     path.write_text(POLICY.replace("cohort.links", "cohort.lincs"))
     with pytest.raises(ConfigError, match=r"names the check 'cohort.lincs'.*cohort.links"):
         load_policy(path)
+
+
+def test_a_study_says_what_the_images_of_a_cohort_go_by_that_came_linked(tmp_path):
+    said = STUDY["images"] | {"condition_on": ["finding"]}
+    study = study_from_mapping(STUDY | {"images": said, "policy": "internal"})
+    cohort = phantom_cohort(120, seed=5, size=32)
+    assert cohort.link.condition_on == ("finding", "sex", "age_years")
+    found = relinked(study, cohort).link
+    assert (found.condition_on, found.finding, found.headers) == (("finding",), "finding", cohort.link.headers)
+    assert relinked(study_from_mapping(STUDY | {"policy": "internal"}), cohort).link == cohort.link
+    wrong = study_from_mapping(STUDY | {"images": said | {"condition_on": ["findings"]}, "policy": "internal"})
+    with pytest.raises(SchemaError, match="findings"):
+        run_study(wrong, tmp_path / "run", data=cohort.split_by_patient(holdout=0.4, seed=1))
+    assert not (tmp_path / "run").exists()

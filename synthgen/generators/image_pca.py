@@ -23,13 +23,17 @@ from synthgen.rng import Seed
 if TYPE_CHECKING:
     import pandas as pd
 
+_IMAGES_PER_DIRECTION = 10
+
 
 @dataclass
 class ImagePca:
     """Each class of images has its mean, its main directions, and as much noise as the rest of its variance.
 
     Every comparison prints it: a network that is not better has learned nothing but brightness and blur. Classes are
-    the levels of the columns that images go by; those with few images share the Gaussian of all.
+    the levels of the columns that images go by; those with few images share the Gaussian of all. A class of n images
+    has n/10 directions at most: images drawn along as many directions as there were images are mixtures of those of
+    train, which images.patches sees.
 
     Source: Jolliffe, Principal Component Analysis, 2002, section 6.1; Tipping and Bishop 1999 for the noise.
 
@@ -46,7 +50,7 @@ class ImagePca:
 
     size: int | None = None  # pixels of the longer side; None: as most images of train, 128 at most
     condition_on: tuple[str, ...] | None = None  # columns that images go by; None: the target
-    components: int = 256  # directions of each class, at most
+    components: int = 256  # directions of each class, at most: and one for every ten images of it
     force: bool = False  # learn from fewer than 50 patients: the audit can hardly clear the result
     model: Model | None = field(default=None, init=False, repr=False)
 
@@ -67,7 +71,8 @@ class ImagePca:
         tensors: dict[str, np.ndarray] = {}
         for number in range(len(records.classes)):
             chosen = pixels if number == 0 else pixels[classes == number]
-            parts = zip(("mean", "directions", "noise"), gaussian(chosen, self.components), strict=True)
+            directions = min(self.components, max(1, len(chosen) // _IMAGES_PER_DIRECTION))
+            parts = zip(("mean", "directions", "noise"), gaussian(chosen, directions), strict=True)
             tensors |= {f"{number}.{part}": array for part, array in parts}
             if run.stop():
                 raise Interrupted("fitting image-pca was stopped; nothing was kept")

@@ -16,9 +16,11 @@ from synthgen.image_views import views
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 from synthgen.validators.detection import cross_fitted_auc, folds_by_patient, roc_on_grid
-from synthgen.validators.image_networks import normalised, scores, trained
+from synthgen.validators.image_networks import BATCH, normalised, scores, trained
 from synthgen.validators.image_sets import IMAGES, equal_sides
 from synthgen.validators.resampling import one_thread
+
+_FEWEST_STEPS = 150
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class ImageDetection:
     needs: ClassVar[frozenset[str]] = IMAGES
     images: int = 3_000  # of each set, at most
     folds: int = 3
-    steps: int = 400  # of the training of each fold
+    steps: int = 400  # of the training of each fold, at most
+    epochs: int = 25  # at most, but 150 steps: of few images a network learns no more from seeing them again
 
     @one_thread
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement:
@@ -51,7 +54,7 @@ class ImageDetection:
         control = self._contest(train, holdout, seed.child("train", "holdout"))
         known = self._contest(synthetic, train, seed.child("synthetic", "train"))
         statistic = headline.auc(seed.child("interval"))
-        notes = [f"{sides.count:,} images a side; {self.folds} folds, {self.steps} steps each"]
+        notes = [f"{sides.count:,} images a side; {self.folds} folds, at most {self.steps} steps each"]
         if statistic.high < 0.5:
             notes.append("an AUC below .5: images of one set reappear in the other, see the copy checks")
         return Measurement(
@@ -82,7 +85,8 @@ class ImageDetection:
         for k in range(self.folds):
             inside = fold == k
             outside = torch.from_numpy(np.flatnonzero(~inside))
-            network = trained(X[outside], y[~inside], classes=2, steps=self.steps, seed=seed.child("network", str(k)))
+            steps = min(self.steps, max(_FEWEST_STEPS, self.epochs * len(outside) // BATCH))
+            network = trained(X[outside], y[~inside], classes=2, steps=steps, seed=seed.child("network", str(k)))
             # Networks of different folds differ in level; ranks within a fold do not.
             found[inside] = rankdata(scores(network, X[torch.from_numpy(np.flatnonzero(inside))])[:, 1]) / inside.sum()
         return ImageContest((one[1], other[1]), found[y == 1], found[y == 0], self.folds)
