@@ -49,7 +49,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(image_features, "STEPS", 10)
     monkeypatch.setattr(image_copies, "PLANTED", 20)
     monkeypatch.setattr(registration, "STEPS", 2)
-    monkeypatch.setattr(ImageDetection.__init__, "__defaults__", (300, 3, 5))
+    monkeypatch.setattr(ImageDetection.__init__, "__defaults__", (300, 3, 5, 25))
     monkeypatch.setattr(ImageClassifier.__init__, "__defaults__", (300, 5, 20))
 
 

@@ -42,7 +42,7 @@ def demo(
     """The whole job twice: on a real trial of 2,139 HIV patients, and on drawn patients with radiographs.
 
     The output gets a run of the trial, table/, and one of the cohort, cohort/, whose release holds patients.csv and
-    DICOM objects with headers that say what the records say. Takes about three minutes on two cores.
+    DICOM objects with headers that say what the records say. Takes three to four minutes on two cores.
 
     The policy is internal: 642 holdout patients are too few for research-share to pass reliably, whatever the
     generator. Try --policy research-share to see an audit that asks for more patients.
