@@ -16,7 +16,7 @@ from synthgen.image_views import views
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 from synthgen.validators.detection import cross_fitted_auc, folds_by_patient, roc_on_grid
-from synthgen.validators.image_networks import BATCH, normalised, scores, trained
+from synthgen.validators.image_networks import batch_size, normalised, scores, trained
 from synthgen.validators.image_sets import IMAGES, equal_sides
 from synthgen.validators.resampling import one_thread
 
@@ -37,7 +37,7 @@ class ImageDetection:
     images: int = 3_000  # of each set, at most
     folds: int = 3
     steps: int = 400  # of the training of each fold, at most
-    epochs: int = 25  # at most, but 150 steps: of few images a network learns no more from seeing them again
+    epochs: int = 25  # at most, but 150 steps
 
     @one_thread
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement:
@@ -85,7 +85,7 @@ class ImageDetection:
         for k in range(self.folds):
             inside = fold == k
             outside = torch.from_numpy(np.flatnonzero(~inside))
-            steps = min(self.steps, max(_FEWEST_STEPS, self.epochs * len(outside) // BATCH))
+            steps = min(self.steps, max(_FEWEST_STEPS, self.epochs * len(outside) // batch_size(X)))
             network = trained(X[outside], y[~inside], classes=2, steps=steps, seed=seed.child("network", str(k)))
             # Networks of different folds differ in level; ranks within a fold do not.
             found[inside] = rankdata(scores(network, X[torch.from_numpy(np.flatnonzero(inside))])[:, 1]) / inside.sum()

@@ -14,7 +14,7 @@ from synthgen.rng import Seed
 
 PEAK = 2e-3  # learning rate
 _WIDTHS = (16, 32, 64)
-BATCH, _PLACES = 64, 64 * 64 * 64  # images of a batch, and places of all of them together
+_BATCH, _PLACES = 64, 64 * 64 * 64  # images of a batch, and places of all of them together
 _FEWEST = 16  # images of a batch of volumes
 _WARM = 20  # steps
 _CHUNK = 256
@@ -79,7 +79,7 @@ def trained(
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=peak, weight_decay=1e-2)
     generator, truth = seed.child("batches").torch(), torch.from_numpy(np.asarray(labels, dtype=np.int64))
-    batch = max(_FEWEST, min(BATCH, _PLACES // int(np.prod(images.shape[2:]))))
+    batch = batch_size(images)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = peak * min(1.0, (step + 1) / _WARM) * 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -89,6 +89,15 @@ def trained(
         loss.backward()
         optimizer.step()
     return network.eval()
+
+
+def batch_size(images: Tensor) -> int:
+    """How many images a step of training sees: fewer of large ones.
+
+    >>> batch_size(torch.zeros(2, 1, 32, 32)), batch_size(torch.zeros(2, 1, 32, 32, 32))
+    (64, 16)
+    """
+    return max(_FEWEST, min(_BATCH, _PLACES // int(np.prod(images.shape[2:]))))
 
 
 def scores(network: SmallNetwork, images: Tensor) -> np.ndarray:
