@@ -3,11 +3,12 @@
     python benchmarks/planted_leaks.py --runs 100 --jobs 2 --record
 
 Cases are those of `synthgen.testing.leaks`: simulated patients, of which every run draws others. Of clean tables all
-checks with a p-value are run: an alarm is an adjusted p below 1 % (Holm over these checks), a failure what the policy
-research-share would not let pass. A leak is found where a check that promises to find it has an adjusted p below 1 %;
-the family is as large as on clean tables, though only these checks are run. On the first runs of each case SDMetrics'
-DCROverfittingProtection answers on the same data (1: private; it counts 500 random synthetic rows, and is not asked of
-500 columns, which take it minutes). What is recorded is written after every case.
+checks with a p-value are run: an alarm is an adjusted p (Holm over these checks) that the policy research-share does
+not let pass (below 1 %; below 10 % of `disclosure.rare`), a failure what it calls a leak. A leak is found where a check
+that promises to find it raises an alarm; the family is as large as on clean tables, though only these checks are run.
+On the first runs of each case SDMetrics' DCROverfittingProtection answers on the same data (1: private; it counts 500
+random synthetic rows, and is not asked of 500 columns, which take it minutes). What is recorded is written after every
+case, in the place of the case's row.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from tables import Row, machine, markdown, record
+from tables import Row, machine, markdown, record, recorded
 
 from synthgen.errors import NotAssessable
 from synthgen.evidence import gathered
@@ -47,7 +48,7 @@ FAMILY = (
     "membership.vulnerable",
 )
 LEVEL, PEER_RUNS, PEER_ROWS, PEER_COLUMNS = 0.01, 5, 500, 100
-POLICY = "research-share"
+POLICY = load_policy("research-share")
 HEAD = ("case", "runs", "found", "95 % interval", "demand", "", "by", "SDMetrics DCR overfitting protection")
 CLEAN_HEAD = ("clean table", "runs", "false alarms", "95 % interval", "of which check", "failures", HEAD[-1])
 
@@ -65,14 +66,19 @@ class Ran:
 
     @property
     def alarms(self) -> list[str]:
-        return [name for name, p in self.p_values.items() if p < LEVEL]
+        return [name for name, p in self.p_values.items() if p < level(name)]
 
     def finders(self, case: Case) -> list[str]:
         """The checks that found it, of those that promise to."""
         if case.shows == "count":
             return ["contract"] if self.count > 0 else []
-        found = [name for name in case.found_by if self.p_values.get(name, 1.0) < LEVEL]
+        found = [name for name in self.alarms if name in case.found_by]
         return (["mirror"] if self.mirror < LEVEL else []) if case.shows == "mirror" else found
+
+
+def level(check: str) -> float:
+    """The adjusted p below which the policy does not let pass; of a check that it judges otherwise the usual one."""
+    return POLICY.checks[check].doubtful_p or LEVEL
 
 
 def ran(name: str, number: int) -> Ran:
@@ -112,9 +118,8 @@ def measurement(check: str, evidence: Evidence, seed: Seed) -> Measurement | Non
 
 def failures(measured: list[Measurement]) -> tuple[str, ...]:
     """The checks that the policy refuses; those that it does not know are not judged."""
-    policy = load_policy(POLICY)
-    known = [found for found in measured if found.check in policy.checks]
-    findings = judge_all(known, policy, {found.check: "?" for found in known})
+    known = [found for found in measured if found.check in POLICY.checks]
+    findings = judge_all(known, POLICY, {found.check: "?" for found in known})
     return tuple(finding.check for finding in findings if finding.verdict == "FAIL")
 
 
@@ -175,7 +180,6 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the number of the first run")
     parser.add_argument("--record", action="store_true", help="write the tables into RESULTS.md")
     arguments = parser.parse_args()
-    started = time.perf_counter()
     for check in FAMILY:
         if check not in names("checks"):
             print(f"not registered, so left out: {check}", flush=True)
@@ -183,22 +187,22 @@ def main() -> None:
     cases = [c for c in (*NULLS, *LEAKS, *PEERS) if bool(c.found_by) in parts]
     cases = [c for c in cases if not arguments.only or any(part in c.name for part in arguments.only)]
     numbers = range(arguments.first, arguments.first + arguments.runs)
-    tables: dict[str, tuple[tuple[str, ...], list[Row]]] = {
-        "Planted leaks, tables": (HEAD, []),
-        "Planted leaks, clean tables": (CLEAN_HEAD, []),
-    }
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for case in cases:
             runs = list(pool.map(ran, [case.name] * len(numbers), numbers))
-            title = "Planted leaks, tables" if case.found_by else "Planted leaks, clean tables"
-            head, rows = tables[title]
-            rows.append(leak_row(case, runs) if case.found_by else clean_row(case, runs))
-            print(" | ".join(rows[-1]), f"[{seconds_of(runs)}]", flush=True)
-            about = f"{time.perf_counter() - started:.0f} s, {arguments.jobs} jobs. {machine()}"
-            done = {row[0] for row in rows}
-            why = "".join(f"\n- {one.name}: {one.missed}." for one in cases if one.missed and one.name in done)
+            row = leak_row(case, runs) if case.found_by else clean_row(case, runs)
+            print(" | ".join(row), f"[{seconds_of(runs)}]", flush=True)
             if arguments.record:
-                record(title, f"{about}\n\n{markdown(rows, head)}" + (f"\n\nWhat is missed:\n{why}" if why else ""))
+                note(case, row)
+
+
+def note(case: Case, row: Row) -> None:
+    """Put the row of a case into RESULTS.md."""
+    title, head = ("tables", HEAD) if case.found_by else ("clean tables", CLEAN_HEAD)
+    title = f"Planted leaks, {title}"
+    rows = {old[0]: old for old in recorded(title, head)[1]} | {case.name: row}
+    order = [one.name for one in (*NULLS, *LEAKS, *PEERS)]
+    record(title, f"{machine()}\n\n{markdown(sorted(rows.values(), key=lambda old: order.index(old[0])), head)}")
 
 
 if __name__ == "__main__":

@@ -328,12 +328,12 @@ def record(title: str, body: str) -> None:
     RESULTS.write_text(f"{before.rstrip()}\n\n{head}\n{body}\n" + (f"\n{rest}" if rest else ""), encoding="utf-8")
 
 
-def recorded(title: str) -> tuple[str, list[Row]]:
+def recorded(title: str, head: Row = HEAD) -> tuple[str, list[Row]]:
     """A section of RESULTS.md: its first line, and the rows of its table; empty where there is none."""
     text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
     lines = text.partition(f"## {title}\n")[2].partition("\n## ")[0].strip().splitlines()
     table = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines if line.startswith("| ")]
-    return (lines[0] if lines else ""), [row for row in table if len(row) == len(HEAD) and row != HEAD]
+    return (lines[0] if lines else ""), [row for row in table if len(row) == len(head) and row != head]
 
 
 def merged(old: list[Row], new: list[Row]) -> list[Row]:

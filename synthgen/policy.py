@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
@@ -23,7 +24,8 @@ class Threshold:
     why: str
     limit: float | None = None  # for the statistic
     details: Mapping[str, float] = field(default_factory=dict)  # for further named figures of the check
-    minimum_p: float | None = None  # the Holm-adjusted p-value of the check's test must not fall below
+    minimum_p: float | None = None  # the Holm-adjusted p-value of the check's test must not fall below: a leak
+    doubtful_p: float | None = None  # from `minimum_p` to this one it is neither a leak nor a pass
     maximum_power: float | None = None  # the smallest leak the check would have seen must not be larger
     required: bool = True
 
@@ -38,12 +40,16 @@ class Threshold:
 
         >>> Threshold(why="", limit=0.55, details={"tpr_at_1pct_fpr": 0.05}).words("lower")
         '<= 0.55, tpr_at_1pct_fpr <= 0.05'
+        >>> Threshold(why="", minimum_p=0.001, doubtful_p=0.01).words("lower")
+        'p >= 0.001, in doubt below 0.01'
         """
         sign = "<=" if better == "lower" else ">="
         parts = [f"{sign} {self.limit:g}"] if self.limit is not None else []
         parts += [f"{name} {sign} {limit:g}" for name, limit in self.details.items()]
         if self.minimum_p is not None:
             parts.append(f"p >= {self.minimum_p:g}")
+        if self.doubtful_p is not None:
+            parts.append(f"in doubt below {self.doubtful_p:g}")
         if self.maximum_power is not None:
             parts.append(f"sees leaks of {self.maximum_power:g}")
         return ", ".join(parts)
@@ -184,7 +190,7 @@ def judge(measurement: Measurement, policy: Policy, *, question: str, adjusted_p
         else:
             verdicts.append(_against(_at_audit(estimate, policy.audit_number), limit, better, name))
     if threshold.minimum_p is not None:
-        verdicts.append(_test(measurement, adjusted_p, threshold.minimum_p))
+        verdicts.append(_test(measurement, adjusted_p, threshold.minimum_p, threshold.doubtful_p))
     if threshold.maximum_power is not None:
         verdicts.append(_power(measurement.power, threshold.maximum_power))
     verdict, because = _worst(verdicts) if threshold.judges else ("NOT_JUDGED", "the policy sets no limit here")
@@ -245,12 +251,17 @@ def _against(estimate: Estimate, limit: float, better: str, label: str) -> tuple
     return verdict, f"{label} {estimate} {words} {sign} {limit:g}"
 
 
-def _test(measurement: Measurement, adjusted_p: float | None, minimum: float) -> tuple[str, str]:
+def _test(
+    measurement: Measurement, adjusted_p: float | None, minimum: float, doubtful: float | None
+) -> tuple[str, str]:
     p_value = adjusted_p if adjusted_p is not None else measurement.p_value
     if p_value is None:
         return "INCONCLUSIVE", "its test gave no p-value"
     if not p_value >= minimum:  # NaN fails too
         return "FAIL", f"the test for a leak has p = {_told_apart(p_value, minimum)} < {minimum:g}"
+    if doubtful is not None and p_value < doubtful:
+        p_words = f"the test for a leak has p = {_told_apart(p_value, doubtful)} < {doubtful:g}"
+        return "INCONCLUSIVE", f"{p_words}: chance too seldom does that for a pass, and too often for proof of a leak"
     return "PASS", f"the test for a leak has p = {p_value:.2g}"
 
 
@@ -299,11 +310,12 @@ def _threshold(name: str, body: Any) -> Threshold:
         raise ConfigError(f"policy check {name!r} is a mapping of: {', '.join(known)}")
     _check_keys(body, known, f"policy check {name!r}")
     _require(body, ("why",), f"policy check {name!r}")
-    numbers = [body.get(key) for key in ("limit", "minimum_p", "maximum_power")] + list(
-        (body.get("details") or {}).values()
-    )
+    numbers = [body.get(key) for key in ("limit", "minimum_p", "doubtful_p", "maximum_power")]
+    numbers += (body.get("details") or {}).values()
     if any(not isinstance(number, int | float) for number in numbers if number is not None):
         raise ConfigError(f"policy check {name!r}: limits are numbers")
+    if body.get("doubtful_p") is not None and not body["doubtful_p"] > (body.get("minimum_p") or math.inf):
+        raise ConfigError(f"policy check {name!r}: doubtful_p is larger than minimum_p, which it needs")
     return Threshold(**body)
 
 

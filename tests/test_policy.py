@@ -19,6 +19,7 @@ checks:
   shown: {why: f, required: false}
 """
 POLICY = Policy.from_text(TEXT, source="test")
+DOUBT = "  doubted: {minimum_p: 0.001, doubtful_p: 0.05, why: g}\n"
 
 
 def measured(check, value=0.0, low=0.0, high=0.0, *, better="lower", **more):
@@ -62,6 +63,36 @@ def test_tests_details_and_power():
     assert verdict(measured("powered", power=exactly(0.03, n=9))) == "INCONCLUSIVE"
     assert verdict(measured("powered", power=exactly(0.02, n=9))) == "PASS"
     assert verdict(measured("shown")) == "NOT_JUDGED"
+
+
+@pytest.mark.parametrize(
+    ("p", "expected"), [(0.0009, "FAIL"), (0.001, "INCONCLUSIVE"), (0.0499, "INCONCLUSIVE"), (0.05, "PASS")]
+)
+def test_between_a_leak_and_a_pass_lies_doubt(p, expected):
+    policy = Policy.from_text(TEXT + DOUBT, source="test")
+    finding = judge(measured("doubted", p_value=0.0), policy, question="?", adjusted_p=p)
+    assert finding.verdict == expected
+    assert finding.threshold == "p >= 0.001, in doubt below 0.05"
+
+
+def test_doubt_names_the_p_value_and_the_level():
+    policy = Policy.from_text(TEXT + DOUBT, source="test")
+    finding = judge(measured("doubted", p_value=0.04996), policy, question="?")
+    assert "p = 0.04996 < 0.05: chance too seldom does that for a pass" in finding.because
+
+
+@pytest.mark.parametrize("limits", ["doubtful_p: 0.01", "minimum_p: 0.01, doubtful_p: 0.01"])
+def test_doubt_lies_above_the_level_of_a_leak(limits):
+    with pytest.raises(ConfigError, match="doubtful_p is larger than minimum_p"):
+        Policy.from_text(TEXT + f"  odd: {{{limits}, why: h}}\n", source="test")
+
+
+def test_every_shipped_test_has_a_level_of_doubt_that_few_clean_sets_reach():
+    for policy in map(load_policy, shipped_policies()):
+        tests = {**policy.checks, **policy.images, **policy.cohort}
+        levels = {check: one.doubtful_p for check, one in tests.items() if one.minimum_p}
+        assert levels.pop("disclosure.rare") / len(policy.alpha) <= 0.0125  # Holm's first step
+        assert set(levels.values()) == {0.01}
 
 
 def test_holm_runs_over_the_tests_that_the_policy_limits():

@@ -49,7 +49,6 @@ class Case:
     """One way in which a synthetic table came about.
 
     `shows` says where a leak shows: in the p-value of a check, in its `mirror_p` (train is avoided), or as a count.
-    `missed` says why it is not found as often as it should be.
     """
 
     name: str
@@ -58,7 +57,6 @@ class Case:
     found_by: tuple[str, ...] = ()  # checks that promise to find it; of a clean control none
     demand: float | None = None  # share of runs in which it must be found; None: a documented blind spot
     shows: Literal["p", "mirror", "count"] = "p"
-    missed: str = ""
 
     def tables(self, *, seed: int | Seed, sizes: Sizes | None = None) -> Tables:
         """Equal seeds give equal tables. `sizes` are those of the case unless given."""
@@ -252,10 +250,6 @@ def _each(sets: Tables) -> tuple[TableData, TableData, TableData]:
 
 
 _COPIES, _ANY_COPIES = (EXACT, NEIGHBOR), (NEIGHBOR, BLOCKS, MEMBERSHIP)
-_FIVE_CODES = (
-    "a third of the pairs of people with a code are of a synthetic row and a train patient, so chance puts five "
-    "coincidences there, and none elsewhere, with (1/3)^5 = .004, which is not rare enough among nine checks"
-)
 
 NULLS: tuple[Case, ...] = (
     Case("fresh real draw", _fresh),
@@ -337,15 +331,10 @@ LEAKS: tuple[Case, ...] = (
     Case("5 % of the rows shifted by one sd", _shifted(0.05), found_by=(BLOCKS,)),
     Case("one rare subgroup, 5 % of it copied", _subgroup(0.05), SUBGROUP, (*_COPIES, VULNERABLE), 0.9),
     Case("one rare subgroup, half of it copied", _subgroup(0.5), found_by=(*_COPIES, VULNERABLE), demand=0.9),
-    Case("five rare codes", _cells("orphan"), found_by=(RARE,), demand=0.95, missed=_FIVE_CODES),
+    Case("five rare codes", _cells("orphan"), found_by=(RARE,), demand=0.95),
+    Case("five rare codes, holdout twice train", _cells("orphan"), Sizes(2_000, 4_000, 2_000), (RARE,), 0.95),
     Case("ten rare codes", _cells("orphan", count=10), found_by=(RARE,), demand=0.95),
-    Case(
-        "five extremes",
-        _cells("creatinine", "crp", "weight"),
-        found_by=(RARE,),
-        demand=0.95,
-        missed="how surprising five extremes are depends on which ones they are",
-    ),
+    Case("five extremes", _cells("creatinine", "crp", "weight"), found_by=(RARE,), demand=0.95),
     Case("ten extremes", _cells("creatinine", "crp", "weight", count=10), found_by=(RARE,), demand=0.95),
     Case("patients shared by train and holdout", _shared, found_by=(CONTRACT,), demand=1, shows="count"),
     Case("trained on the holdout alone", _trained_on("holdout"), found_by=(NEIGHBOR,), demand=0.95, shows="mirror"),
