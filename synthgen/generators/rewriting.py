@@ -16,7 +16,7 @@ import pandas as pd
 
 from synthgen.consistency import bounds_of, orders
 from synthgen.generators.chains import UNIT_SECONDS, Chain, Held, Member
-from synthgen.generators.tokens import kth_extremes, threshold
+from synthgen.generators.tokens import outermost, threshold
 from synthgen.grids import Grid
 from synthgen.rng import Seed
 
@@ -222,8 +222,8 @@ def _member(name: str, train: TableData, declared: tuple[float, float], seed: Se
     known, k = ~np.isnan(values), threshold(seed, name)
     if len(np.unique(train.patients[known])) < k:
         return replace(member, has_missing=True)
-    least, greatest = kth_extremes(values[known], train.patients[known], k)
-    return replace(member, least=least, greatest=greatest)
+    least, greatest = outermost(values[known], train.patients[known], k)
+    return replace(member, least=float(member.grid.near(least)), greatest=float(member.grid.near(greatest)))
 
 
 def _anchor(values: Mapping[str, np.ndarray]) -> str:

@@ -36,7 +36,7 @@ class NumberColumn:
     """A column of numbers: missing, spikes (single values of much mass) and quantile bins with sub-bins.
 
     A sub-bin is decoded into the values heaped in it (those of at least k patients) and a uniform rest between its
-    edges, rounded to the column's precision. Nothing beyond the k-th extreme patient is kept.
+    edges, rounded to the column's precision. Nothing beyond the k-th extreme patient is kept, nor that patient's value.
 
     >>> values = np.array([0.0] * 50 + [1.0] * 30 + [99.0])
     >>> column = NumberColumn.fit("visits", values, np.arange(81), k=5, decimals=0)
@@ -92,11 +92,14 @@ class NumberColumn:
             folded, bins = Folded(k, 0, len(x)), fit_bins(nothing, nothing, (0.0, 0.0), 0)
             learned = {"spikes": nothing, "spike_shares": nothing, **bins}
             return cls(name, decimals, 0.0, 0.0, True, folded=folded, ties=(), apart=apart, **learned)
-        low, high = kth_extremes(x, patients, k)
+        low, high = outermost(x, patients, k)
+        if decimals is not None:
+            low, high = round(low, decimals), round(high, decimals)
         clipped = np.clip(x, low, high)
         distinct, group = np.unique(clipped, return_inverse=True)
-        support, rows = patients_per(group, patients, len(distinct)), np.bincount(group)
-        kept = support >= k
+        own = (clipped == x) | (low == high)  # of a column that is left one value all patients have it
+        support = patients_per(group[own], patients[own], len(distinct))
+        rows, kept = np.bincount(group), support >= k
         spiky = kept if len(distinct) <= FEW or tokens == "values" else kept & (rows >= len(x) / BINS)
         spiky |= kept & np.isin(distinct, apart)
         rest = ~spiky[group]
@@ -107,7 +110,8 @@ class NumberColumn:
         spikes = distinct[spiky]
         spike_rows = np.bincount(np.searchsorted(spikes, clipped[~rest]), minlength=len(spikes))
         margin = 0.5 * 10.0**-decimals if decimals is not None else 0.0
-        bins = fit_bins(clipped[rest], distinct[kept], (low - margin, high + margin), len(x))
+        inner = _folded_back(x[rest], low, high)
+        bins = fit_bins(inner, distinct[kept], (low - margin, high + margin), len(x))
         folded = Folded(k, 0, int((clipped != x).sum()))
         shares = np.round(spike_rows / len(x), 6)
         learned = {"spikes": spikes, "spike_shares": shares, **bins}
@@ -294,8 +298,8 @@ def column_from_json(data: Mapping[str, Any]) -> Column:
     return NumberColumn(**body)
 
 
-def kth_extremes(x: np.ndarray, patients: np.ndarray, k: int) -> tuple[float, float]:
-    """The k-th smallest of the patients' minima and the k-th largest of their maxima.
+def outermost(x: np.ndarray, patients: np.ndarray, k: int) -> tuple[float, float]:
+    """Halfway between the k-th and the next of the patients' minima and maxima: bounds that are nobody's value.
 
     With fewer than 2k patients these would cross and reveal what they should hide: then both are the median.
     """
@@ -307,7 +311,19 @@ def kth_extremes(x: np.ndarray, patients: np.ndarray, k: int) -> tuple[float, fl
     if len(lows) < 2 * k:
         middle = float(pd.Series(x).groupby(patients).median().median())
         return middle, middle
-    return float(np.partition(lows, k - 1)[k - 1]), float(np.partition(highs, -k)[-k])
+    lows, highs = np.sort(lows)[k - 1 : k + 1], np.sort(highs)[-k - 1 :][:2]
+    return float((lows / 2).sum()), float((highs / 2).sum())  # halves first, for numbers near the largest one
+
+
+def _folded_back(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """The sample with as many of the outermost values within the bounds twice as lie beyond them.
+
+    Clipped, these would be a spike at each bound, as high as the tail beyond it.
+    """
+    inside, below, above = np.sort(x[(x >= low) & (x <= high)]), int((x < low).sum()), int((x > high).sum())
+    if len(inside) < below + above:
+        return np.clip(x, low, high)
+    return np.concatenate([inside[:below], inside, inside[len(inside) - above :]])
 
 
 def _nearest_index(sorted_values: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -329,6 +345,6 @@ __all__ = [
     "NumberColumn",
     "column_from_json",
     "column_to_json",
-    "kth_extremes",
+    "outermost",
     "threshold",
 ]

@@ -30,8 +30,8 @@ class RareValues:
     - levels of categories and codes that this patient alone has, and that a synthetic row has;
     - extremes: numbers and dates beyond the outermost half percent of the pooled values, to the digit;
     - rare levels that two to five patients share;
-    - combinations of two and three columns that chance would not repeat (less than a tenth of a synthetic row if the
-      columns were independent), and all other combinations (of many columns, 150 pairs and 150 triples).
+    - combinations of two and three columns (of many columns, 150 pairs and 150 triples) that chance would not repeat:
+      less than a hundredth of a synthetic row would have one if the synthetic columns were independent.
 
     Nulls: (1) train and holdout patients are exchangeable given the synthetic table: all counts are tested together by
     permuting who is in train, for any ratio of sizes. With two thirds of the pool in train this needs a dozen cells of

@@ -19,7 +19,7 @@ FEW = 5  # patients: a level that so many or fewer have is rare
 _TAIL = 0.005  # share of the pooled values at each end that are extremes
 _COMBINATIONS = 150  # of two, and of three columns; of more a random part, chosen by the names alone
 _COMBINED = 40  # columns of these combinations
-_SURPRISING = 0.1  # synthetic rows that would have a combination if its columns were independent
+_SURPRISING = 0.01  # synthetic rows that would have a combination if their columns were independent
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,30 +126,31 @@ def counts(columns: Sequence[Cells], pool: Pool, roles: Sequence[str]) -> dict[s
             outer = (many[level] == 1) & again[level] & extremes(cells, pool)[level]
             np.add.at(single["extremes"], patient[outer], 1)
     together = single["levels"] + single["extremes"]
-    combined = {"surprising combinations": np.zeros(people), "other combinations": np.zeros(people)}
-    for group in _chosen(columns, roles):
-        for name, found in zip(combined, _combined(group, pool), strict=True):
-            combined[name] += found
-    return {"levels and extremes": together, **single, **combined}
+    combined = sum((_combined(group, pool) for group in _chosen(columns, roles)), np.zeros(people))
+    return {"levels and extremes": together, **single, "combinations": combined}
 
 
-def _combined(group: Sequence[Cells], pool: Pool) -> tuple[np.ndarray, np.ndarray]:
-    """Combinations of these columns' levels: those that chance would not repeat, and the others."""
+def _combined(group: Sequence[Cells], pool: Pool) -> np.ndarray:
+    """Combinations of these columns' levels that a synthetic row has though its columns alone do not explain it.
+
+    Chance is that of the synthetic columns: a generator that learned no more than how often train has each value would
+    repeat the combinations of train more often than those of the holdout.
+    """
     people, synthetic = int(pool.patients.max()) + 1, len(group[0].codes) - pool.rows
     mixed, expected = np.zeros(len(group[0].codes), dtype=np.int64), np.full(pool.rows, float(synthetic))
     for cells in group:
-        mixed = mixed * (len(cells.share) + 1) + cells.codes + 1
-        missing = 1 - cells.share.sum()
-        expected *= np.append(cells.share, missing)[cells.codes[: pool.rows]]
+        size = len(cells.share) + 1
+        mixed = mixed * size + cells.codes + 1
+        share = np.bincount(cells.codes[pool.rows :] + 1, minlength=size) / synthetic
+        expected *= share[cells.codes[: pool.rows] + 1]
     mixed = np.unique(mixed, return_inverse=True)[1]
     again = np.bincount(_synthetic(mixed, pool), minlength=int(mixed.max()) + 1) > 0
     level, patient = holders(mixed, pool)
     alone = np.bincount(level, minlength=len(again))[level] == 1
     chance = np.zeros(len(again))
     chance[mixed[: pool.rows]] = expected
-    surprising = chance[level] < _SURPRISING
-    found = (alone & again[level] & surprising, alone & again[level] & ~surprising)
-    return np.bincount(patient[found[0]], minlength=people), np.bincount(patient[found[1]], minlength=people)
+    found = alone & again[level] & (chance[level] < _SURPRISING)
+    return np.bincount(patient[found], minlength=people).astype(float)
 
 
 def _chosen(columns: Sequence[Cells], roles: Sequence[str]) -> list[tuple[Cells, ...]]:

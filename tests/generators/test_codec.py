@@ -183,6 +183,29 @@ def test_no_rare_level_or_extreme_is_kept():
     assert all(5 <= folded.k <= 7 for folded in codec.folded.values())
 
 
+@pytest.mark.parametrize("n", [40, 300, 5000])
+def test_no_number_of_a_single_patient_is_kept_or_drawn_and_no_bound_is_a_spike(n):
+    """Law: a bound that is a patient's value would be one to the last digit, and as heavy as all that lies beyond."""
+    x = SEED.numpy().lognormal(3, 1, n)
+    column = NumberColumn.fit("x", x, np.arange(n), k=7, decimals=None)
+    drawn = column.decode(np.repeat(column.encode(x), 20, axis=0), SEED.child("drawn").numpy())
+    assert not np.isin(drawn, x).any()
+    kept = [value for values in column_to_json(column).values() if isinstance(values, list) for value in values]
+    assert not np.isin([column.low, column.high, *kept], x).any()
+    assert np.unique(drawn, return_counts=True)[1].max() <= 2
+    assert column.low <= drawn.min() < drawn.max() <= column.high
+
+
+def test_whole_numbers_beyond_the_bounds_are_spread_over_the_tail_within():
+    x = np.concatenate([np.repeat(np.arange(200.0), 10), [300.0, 310, 320, 330, 340, 350, 400, 500]])
+    column = NumberColumn.fit("x", x, np.arange(len(x)), k=5, decimals=0)
+    assert (column.low, column.high) == (0, 325)  # halfway between the fifth and the sixth: 330 and 320
+    drawn = column.decode(np.repeat(column.encode(x), 50, axis=0), SEED.numpy())
+    tail = drawn[drawn > 250]
+    assert len(tail) > 100
+    assert pd.Series(tail).value_counts().iloc[0] < len(tail) / 10
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     st.lists(st.one_of(st.none(), st.integers(-50, 50), st.floats(-1e6, 1e6)), min_size=1, max_size=300),

@@ -92,7 +92,19 @@ def test_copied_records_show_in_combinations():
     train, holdout, fresh = sets_of(4)
     found = measured(train, holdout, with_copies(fresh, train.take(np.arange(40))))
     assert found.p_value < 0.01
-    assert found.details["p, surprising combinations"].value < 0.002
+    assert found.details["p, combinations"].value < 0.002
+
+
+def test_a_table_that_knows_no_more_than_trains_columns_repeats_no_combinations():
+    """It has each value as often as train has it, and so the combinations of train more often than the holdout's."""
+    values = []
+    for seed in range(5):
+        train, holdout, _ = sets_of(seed)
+        rng = np.random.default_rng(seed)
+        frame = train.table.assign(**{name: rng.permutation(train.table[name].to_numpy()) for name in train.table})
+        values.append(measured(train, holdout, table(frame), seed).details["p, combinations"].value)
+    assert min(values) > 0.01
+    assert max(values) > 0.2
 
 
 def test_declared_levels_are_no_secret():
@@ -159,8 +171,17 @@ def test_counts_of_a_table_made_by_hand():
     found = counts(columns, pool, [])
     assert found["levels"].tolist() == [1, 0, 0, 0]
     assert found["shared rare levels"].tolist() == [0.5, 1, 1, 0.5]
-    both = found["surprising combinations"] + found["other combinations"]
-    assert both.tolist() == [1, 0, 1, 0]
+    assert found["combinations"].tolist() == [0, 0, 0, 0]  # a third of a row would have a and F by chance
+
+
+def test_a_combination_counts_where_the_columns_do_not_explain_it():
+    """Of 400 rows one has a and one is F: by chance .0025 rows would have both; b and M is what most rows have."""
+    schema = TableSchema((Column("code", "code"), Column("sex", "categorical")))
+    real = table(pd.DataFrame({"code": ["a", "a", "b", "b"], "sex": ["F", "M", "F", "M"]}, dtype=object), schema)
+    rows = {"code": ["a", *["b"] * 399], "sex": ["F", *["M"] * 399]}
+    synthetic = table(pd.DataFrame(rows, dtype=object), schema)
+    columns, pool = cells_of(evidence(real.take(np.arange(2)), real.take(np.arange(2, 4)), synthetic))
+    assert counts(columns, pool, [])["combinations"].tolist() == [1, 0, 0, 0]
 
 
 KINDS = ("plain", "holdout a quarter of train", "holdout four times train", "heavy ties", "visits", "low fidelity")
