@@ -301,7 +301,8 @@ def column_from_json(data: Mapping[str, Any]) -> Column:
 def outermost(x: np.ndarray, patients: np.ndarray, k: int) -> tuple[float, float]:
     """Halfway between the k-th and the next of the patients' minima and maxima: bounds that are nobody's value.
 
-    With fewer than 2k patients these would cross and reveal what they should hide: then both are the median.
+    With fewer than 2k patients these would cross and reveal what they should hide: then both lie in the middle, halfway
+    between the two patients around the median one.
     """
     rows = np.bincount(patients)
     lows, highs = np.full(len(rows), np.inf), np.full(len(rows), -np.inf)
@@ -309,7 +310,9 @@ def outermost(x: np.ndarray, patients: np.ndarray, k: int) -> tuple[float, float
     np.maximum.at(highs, patients, x)
     lows, highs = lows[rows > 0], highs[rows > 0]
     if len(lows) < 2 * k:
-        middle = float(pd.Series(x).groupby(patients).median().median())
+        medians = np.sort(pd.Series(x).groupby(patients).median())
+        lower = max((len(medians) - 1) // 2 - 1, 0)
+        middle = float(medians[lower] / 2 + medians[len(medians) - 1 - lower] / 2)
         return middle, middle
     lows, highs = np.sort(lows)[k - 1 : k + 1], np.sort(highs)[-k - 1 :][:2]
     return float((lows / 2).sum()), float((highs / 2).sum())  # halves first, for numbers near the largest one

@@ -196,6 +196,16 @@ def test_no_number_of_a_single_patient_is_kept_or_drawn_and_no_bound_is_a_spike(
     assert column.low <= drawn.min() < drawn.max() <= column.high
 
 
+@pytest.mark.parametrize("n", range(5, 10))
+def test_of_few_patients_one_value_is_kept_that_is_nobodys(n):
+    x = SEED.numpy().lognormal(3, 1, n)
+    column = NumberColumn.fit("x", x, np.arange(n), k=5, decimals=None)
+    drawn = column.decode(column.encode(x), SEED.numpy())
+    assert len(set(drawn)) == 1
+    assert np.sort(x)[1] < drawn[0] < np.sort(x)[-2]
+    assert not np.isin(drawn, x).any()
+
+
 def test_whole_numbers_beyond_the_bounds_are_spread_over_the_tail_within():
     x = np.concatenate([np.repeat(np.arange(200.0), 10), [300.0, 310, 320, 330, 340, 350, 400, 500]])
     column = NumberColumn.fit("x", x, np.arange(len(x)), k=5, decimals=0)
