@@ -4,8 +4,10 @@ The label test needs about a dozen copies before it can tell train from holdout 
 rare codes or extremes is fewer. Two tests know more, and assume more: that synthetic values are at most as likely to
 hit a given real one as the values of new patients are.
 
-- Numbers: two patients in the same tail, less than its spread apart, have the very same number with a chance that
-  train and holdout show. A copied extreme is hit to the digit, though next to nothing else is near it.
+- Numbers: two patients in the same tail have the very same number because few digits are written, the more often the
+  more values are near, or because some numbers are shared (a weight of a census stratum, a price), however few are
+  near. Train and holdout show how often either is. A copied extreme is hit to the digit, though next to nothing else is
+  near it.
 - Levels: rare levels that two of all people have fall on pairs of people by chance. Which share of pairs joins a train
   patient and a synthetic row, and which share of shared levels does?
 """
@@ -25,13 +27,14 @@ _OUTERMOST = (1, 3, 10)  # cells of each tail
 _COPIED = 0.2  # share of the cells that a leaking generator copies, which hits are weighted for
 _BATCH_CELLS = 4_000_000
 _DRAWS = 20_000
+_STEPS = 200  # of expectation maximisation
 _FEWEST_PAIRS = 30  # of train and holdout values close to each other, or the rate is unknown
 
 
 def extremes_p(columns: Sequence[Cells], pool: Pool) -> float:
     """The chance that synthetic values hit the extremes of single train patients so often, to the digit, or more.
 
-    Each cell is hit with the chance that one of the synthetic values near it is it, on its own. A hit counts for as
+    Each cell is hit with the chance that a synthetic value is it, on its own. A hit counts for as
     much as it speaks for copies of a fifth of the cells (its log likelihood ratio): the more, the smaller its chance
     was. The outermost cell of each tail, the three and the ten outermost ones are tested together.
     """
@@ -97,13 +100,13 @@ def _tail(cells: Cells, numbers: np.ndarray, pool: Pool) -> tuple[np.ndarray, np
         return nothing
     start = np.quantile(present, 1 - _OUTER, method="inverted_cdf")
     width = float(np.subtract(*np.quantile(present[present >= start], [0.75, 0.25])))
-    rate = _coincidence(real[pool.is_train], real[~pool.is_train], start, width)
+    law = _coincidence(real[pool.is_train], real[~pool.is_train], start, width)
     values = _own(cells, real, pool)
     values = np.sort(values[values >= start])[::-1]
-    if rate is None or not len(values):
+    if law is None or not len(values):
         return nothing
-    near = np.searchsorted(later, values + width, side="right") - np.searchsorted(later, values - width, side="left")
-    return np.isin(values, later).astype(float), np.minimum(1.0, rate * near), np.arange(float(len(values)))
+    chance = -np.expm1(-law[0] * _near(values, later, width) - law[1] * (later >= start).sum())
+    return np.isin(values, later).astype(float), chance, np.arange(float(len(values)))
 
 
 def _own(cells: Cells, real: np.ndarray, pool: Pool) -> np.ndarray:
@@ -119,14 +122,30 @@ def _own(cells: Cells, real: np.ndarray, pool: Pool) -> np.ndarray:
     return found
 
 
-def _coincidence(train: np.ndarray, holdout: np.ndarray, start: float, width: float) -> float | None:
-    """Of distinct train and holdout values in a tail that are near each other, the share that are equal."""
+def _coincidence(train: np.ndarray, holdout: np.ndarray, start: float, width: float) -> tuple[float, float] | None:
+    """How often distinct train values in a tail equal a holdout value: for each one near, and for each one of the tail.
+
+    Maximum likelihood of Poisson rates that add up, by expectation maximisation; one more coincidence than there was
+    goes to the values near.
+    """
     one, other = (np.unique(side[side >= start]) for side in (train, holdout))
     if width <= 0 or not len(one) or not len(other):
         return None
-    low, high = np.searchsorted(other, one - width, side="left"), np.searchsorted(other, one + width, side="right")
-    pairs, equal = int((high - low).sum()), int(np.isin(one, other).sum())
-    return (equal + 1) / (pairs + 1) if pairs >= _FEWEST_PAIRS else None
+    near, equal = _near(one, other, width), np.isin(one, other)
+    pairs = near.sum()
+    if pairs < _FEWEST_PAIRS:
+        return None
+    of_near, of_all = np.array([0.5, 0.5]) * (equal.sum() + 1) / np.array([pairs, len(one) * len(other)])
+    for _ in range(_STEPS):
+        expected = of_near * near[equal] + of_all * len(other)
+        of_near *= (near[equal] / expected).sum() / pairs
+        of_all *= (1 / expected).sum() / len(one)
+    return of_near + 1 / (pairs + 1), of_all
+
+
+def _near(values: np.ndarray, others: np.ndarray, width: float) -> np.ndarray:
+    """How many of the others, ascending, lie within this distance of each value."""
+    return np.searchsorted(others, values + width, side="right") - np.searchsorted(others, values - width, side="left")
 
 
 def _at_least(hits: int, chances: Sequence[float]) -> float:

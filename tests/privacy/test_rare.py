@@ -11,7 +11,7 @@ from privacy_cases import SCHEMA, categories, evidence, noisy, population, table
 from synthgen.data import TableData
 from synthgen.errors import NotAssessable
 from synthgen.findings import to_json
-from synthgen.privacy.coincidence import _at_least, extremes_p, levels_p
+from synthgen.privacy.coincidence import _at_least, _coincidence, extremes_p, levels_p
 from synthgen.privacy.rare import RareValues
 from synthgen.privacy.rare_cells import cells_of, counts, extremes
 from synthgen.rng import Seed
@@ -105,6 +105,20 @@ def test_a_table_that_knows_no_more_than_trains_columns_repeats_no_combinations(
         values.append(measured(train, holdout, table(frame), seed).details["p, combinations"].value)
     assert min(values) > 0.01
     assert max(values) > 0.2
+
+
+def test_shared_numbers_are_told_from_crowded_ones():
+    """Law: a tenth of all values is shared however few are near, or each pair in one cell of .01 is equal."""
+    rng = np.random.default_rng(0)
+    train, holdout = rng.exponential(1, 4000), rng.exponential(1, 4000)
+    holdout[:400] = train[:400]
+    of_near, of_all = _coincidence(train, holdout, 0.0, 0.5)
+    assert of_all * len(holdout) == pytest.approx(0.1, rel=0.2)
+    assert of_near * len(holdout) < 0.02
+    crowded = (np.unique(np.round(rng.exponential(1, 4000), 3)) for _ in range(2))
+    of_near, of_all = _coincidence(*crowded, 0.0, 0.5)
+    assert of_near == pytest.approx(0.001, rel=0.3)  # one of the thousand cells within .5 of a value
+    assert of_all * 2500 < 0.1
 
 
 def test_declared_levels_are_no_secret():
