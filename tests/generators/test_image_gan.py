@@ -221,7 +221,7 @@ def bright_corners(images):
 def test_it_learns_what_no_gaussian_can():
     train = corners()
     assert bright_corners(train)[1].all()
-    made = ImageGan(max_steps=400, learning_rate=4e-3, **{**QUICK, "size": 8}).fit(train, seed=1).sample(200, seed=2)
+    made = ImageGan(max_steps=600, learning_rate=2e-3, **{**QUICK, "size": 8}).fit(train, seed=1).sample(200, seed=2)
     baseline = ImagePca().fit(train, seed=1).sample(200, seed=2)
     bright, single = bright_corners(made)
     assert bright_corners(baseline)[1].mean() < 0.4
