@@ -202,7 +202,8 @@ def note(case: Case, row: Row) -> None:
     title = f"Planted leaks, {title}"
     rows = {old[0]: old for old in recorded(title, head)[1]} | {case.name: row}
     order = [one.name for one in (*NULLS, *LEAKS, *PEERS)]
-    record(title, f"{machine()}\n\n{markdown(sorted(rows.values(), key=lambda old: order.index(old[0])), head)}")
+    about = f"`python benchmarks/planted_leaks.py --runs 40 --record`, in parts. {machine()}"
+    record(title, f"{about}\n\n{markdown(sorted(rows.values(), key=lambda old: order.index(old[0])), head)}")
 
 
 if __name__ == "__main__":
