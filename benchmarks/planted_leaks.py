@@ -202,7 +202,7 @@ def note(case: Case, row: Row) -> None:
     title = f"Planted leaks, {title}"
     rows = {old[0]: old for old in recorded(title, head)[1]} | {case.name: row}
     order = [one.name for one in (*NULLS, *LEAKS, *PEERS)]
-    about = f"`python benchmarks/planted_leaks.py --runs 40 --record`, in parts. {machine()}"
+    about = f"`python benchmarks/planted_leaks.py --record`, each case when it was last run. {machine()}"
     record(title, f"{about}\n\n{markdown(sorted(rows.values(), key=lambda old: order.index(old[0])), head)}")
 
 

@@ -36,7 +36,7 @@ class NumberColumn:
     """A column of numbers: missing, spikes (single values of much mass) and quantile bins with sub-bins.
 
     A sub-bin is decoded into the values heaped in it (those of at least k patients) and a uniform rest between its
-    edges, rounded to the column's precision. Nothing beyond the k-th extreme patient is kept, nor that patient's value.
+    edges, rounded to the column's precision. The bounds lie between the k-th extreme patient and the next.
 
     >>> values = np.array([0.0] * 50 + [1.0] * 30 + [99.0])
     >>> column = NumberColumn.fit("visits", values, np.arange(81), k=5, decimals=0)
@@ -300,6 +300,8 @@ def column_from_json(data: Mapping[str, Any]) -> Column:
 
 def outermost(x: np.ndarray, patients: np.ndarray, k: int) -> tuple[float, float]:
     """Halfway between the k-th and the next of the patients' minima and maxima: bounds that are nobody's value.
+
+    Where both have the same value it is the bound, and a coarse grid may round to one of them.
 
     With fewer than 2k patients these would cross and reveal what they should hide: then both lie in the middle, halfway
     between the two patients around the median one.

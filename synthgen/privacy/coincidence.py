@@ -34,9 +34,9 @@ _FEWEST_PAIRS = 30  # of train and holdout values close to each other, or the ra
 def extremes_p(columns: Sequence[Cells], pool: Pool) -> float:
     """The chance that synthetic values hit the extremes of single train patients so often, to the digit, or more.
 
-    Each cell is hit with the chance that a synthetic value is it, on its own. A hit counts for as
-    much as it speaks for copies of a fifth of the cells (its log likelihood ratio): the more, the smaller its chance
-    was. The outermost cell of each tail, the three and the ten outermost ones are tested together.
+    Each cell is hit with the chance that a synthetic value is it, on its own. A hit counts for as much as it speaks for
+    copies of a fifth of the cells (its log likelihood ratio): the more, the smaller its chance was. The outermost cell
+    of each tail, the three and the ten outermost ones are tested together.
     """
     parts = [
         _tail(cells, sign * cells.numbers, pool)
@@ -73,7 +73,7 @@ def levels_p(columns: Sequence[Cells], pool: Pool) -> float:
         if cells.numbers is not None or cells.declared:
             continue
         level, patient = holders(cells.codes, pool)
-        size = len(cells.share)
+        size = cells.levels
         in_train = np.bincount(level[patient_in_train[patient]], minlength=size)
         in_holdout = np.bincount(level[~patient_in_train[patient]], minlength=size)
         later = cells.codes[pool.rows :]
@@ -114,9 +114,9 @@ def _own(cells: Cells, real: np.ndarray, pool: Pool) -> np.ndarray:
     level, patient = holders(cells.codes, pool)
     from_train = np.zeros(int(pool.patients.max()) + 1, dtype=bool)
     from_train[pool.patients[pool.is_train]] = True
-    alone = np.bincount(level, minlength=len(cells.share))[level] == 1
+    alone = np.bincount(level, minlength=cells.levels)[level] == 1
     own = level[alone & extremes(cells, pool)[level] & from_train[patient]]
-    value = np.full(len(cells.share), np.nan)
+    value = np.full(cells.levels, np.nan)
     value[cells.codes[: pool.rows][~np.isnan(real)]] = real[~np.isnan(real)]
     found: np.ndarray = value[own]
     return found

@@ -36,7 +36,7 @@ class RareValues:
     Nulls: (1) train and holdout patients are exchangeable given the synthetic table: all counts are tested together by
     permuting who is in train, for any ratio of sizes. With two thirds of the pool in train this needs a dozen cells of
     different patients. So two more tests ask whether single cells are hit more often than new patients would hit them:
-    (2) extremes, against how often close train and holdout numbers of the same tail are equal; (3) undeclared levels,
+    (2) extremes, against how often train and holdout numbers of the same tail are equal; (3) undeclared levels,
     against the pairs of people on whom levels of two people fall. These see five extremes, or five levels of columns
     without other rare ones; they take a generator for leaking that reproduces rare values as single patients have them,
     which it cannot do without a patient. The p-value is the smallest of the three, the first five-fold, the others two

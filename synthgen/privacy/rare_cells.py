@@ -19,7 +19,7 @@ FEW = 5  # patients: a level that so many or fewer have is rare
 _TAIL = 0.005  # share of the pooled values at each end that are extremes
 _COMBINATIONS = 150  # of two, and of three columns; of more a random part, chosen by the names alone
 _COMBINED = 40  # columns of these combinations
-_SURPRISING = 0.01  # synthetic rows that would have a combination if their columns were independent
+_SURPRISING = 0.01  # synthetic rows that would have a combination if the synthetic columns were independent
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +27,13 @@ class Cells:
     """One column: what each row has, at the schema's precision, and what each pooled row's value is as a number.
 
     Shape:
-        codes (pool + synthetic,) int, -1 where missing; share (levels,): of the pooled rows; numbers (pool +
-        synthetic,) float or None for categories
+        codes (pool + synthetic,) int, -1 where missing; numbers (pool + synthetic,) float or None for
+        categories
     """
 
     name: str
     codes: np.ndarray
-    share: np.ndarray
+    levels: int  # that the pool or the synthetic table has
     numbers: np.ndarray | None
     declared: bool  # its levels stand in the schema, so they are no secret
     bounds: tuple[float, ...] = ()  # of a number, that stand in the schema, at single precision
@@ -66,12 +66,11 @@ def cells_of(evidence: Evidence) -> tuple[list[Cells], Pool]:
         column = evidence.train.schema[name]
         values = at_precision(pd.concat([data.table[name] for data in sets], ignore_index=True), column)
         codes, levels = pd.factorize(values, sort=True)
-        share = np.bincount(codes[: pool.rows][codes[: pool.rows] >= 0], minlength=len(levels)) / pool.rows
         numbers = _numbers(values) if column.kind in ORDERED else None
         declared = column.levels is not None or column.kind == "boolean"
         declared_bounds = (column.minimum, column.maximum)
         bounds = tuple(float(np.float32(bound)) for bound in declared_bounds if bound is not None)
-        found.append(Cells(name, codes.astype(np.int64), share, numbers, declared, bounds))
+        found.append(Cells(name, codes.astype(np.int64), len(levels), numbers, declared, bounds))
     return found, pool
 
 
@@ -90,7 +89,7 @@ def extremes(cells: Cells, pool: Pool) -> np.ndarray:
     """
     assert cells.numbers is not None
     present = np.flatnonzero(cells.codes[: pool.rows] >= 0)
-    extreme = np.zeros(len(cells.share), dtype=bool)
+    extreme = np.zeros(cells.levels, dtype=bool)
     if len(present):
         values = cells.numbers[present]
         low, high = np.quantile(values, [_TAIL, 1 - _TAIL], method="inverted_cdf")
@@ -116,8 +115,8 @@ def counts(columns: Sequence[Cells], pool: Pool, roles: Sequence[str]) -> dict[s
     single = {name: np.zeros(people) for name in ("levels", "extremes", "shared rare levels")}
     for cells in columns:
         level, patient = holders(cells.codes, pool)
-        many = np.bincount(level, minlength=len(cells.share))
-        again = np.bincount(_synthetic(cells.codes, pool), minlength=len(cells.share)) > 0
+        many = np.bincount(level, minlength=cells.levels)
+        again = np.bincount(_synthetic(cells.codes, pool), minlength=cells.levels) > 0
         if cells.numbers is None:
             np.add.at(single["levels"], patient[(many[level] == 1) & again[level]], 1)
             few = (many[level] > 1) & (many[level] <= FEW) & again[level]
@@ -139,7 +138,7 @@ def _combined(group: Sequence[Cells], pool: Pool) -> np.ndarray:
     people, synthetic = int(pool.patients.max()) + 1, len(group[0].codes) - pool.rows
     mixed, expected = np.zeros(len(group[0].codes), dtype=np.int64), np.full(pool.rows, float(synthetic))
     for cells in group:
-        size = len(cells.share) + 1
+        size = cells.levels + 1
         mixed = mixed * size + cells.codes + 1
         share = np.bincount(cells.codes[pool.rows :] + 1, minlength=size) / synthetic
         expected *= share[cells.codes[: pool.rows] + 1]

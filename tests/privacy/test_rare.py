@@ -108,7 +108,7 @@ def test_a_table_that_knows_no_more_than_trains_columns_repeats_no_combinations(
 
 
 def test_shared_numbers_are_told_from_crowded_ones():
-    """Law: a tenth of all values is shared however few are near, or each pair in one cell of .01 is equal."""
+    """Law: a tenth of all values is shared however few are near, or each pair in one cell of .001 is equal."""
     rng = np.random.default_rng(0)
     train, holdout = rng.exponential(1, 4000), rng.exponential(1, 4000)
     holdout[:400] = train[:400]
