@@ -8,7 +8,8 @@ not let pass (below 1 %; below 10 % of `disclosure.rare`), a failure what it cal
 that promises to find it raises an alarm; the family is as large as on clean tables, though only these checks are run.
 On the first runs of each case SDMetrics' DCROverfittingProtection answers on the same data (1: private; it counts 500
 random synthetic rows, and is not asked of 500 columns, which take it minutes). What is recorded is written after every
-case, in the place of the case's row.
+case, in the place of the case's row; of clean tables after every 20 runs, and runs from `--first` on are added to the
+row that ends there.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ FAMILY = (
 LEVEL, PEER_RUNS, PEER_ROWS, PEER_COLUMNS = 0.01, 5, 500, 100
 POLICY = load_policy("research-share")
 HEAD = ("case", "runs", "found", "95 % interval", "demand", "", "by", "SDMetrics DCR overfitting protection")
-CLEAN_HEAD = ("clean table", "runs", "false alarms", "95 % interval", "of which check", "failures", HEAD[-1])
+DEMANDED_RUNS, MOST_ALARMS = 200, 5  # of clean tables: in so many runs at most so many alarms, and no failure
+CLEAN_HEAD = ("clean table", "runs", "false alarms", "95 % interval", "", "of which check", "failures", HEAD[-1])
+SLICE = 20  # runs after which those of a clean table are recorded
 
 
 @dataclass(frozen=True)
@@ -150,14 +153,47 @@ def leak_row(case: Case, runs: list[Ran]) -> Row:
     return (case.name, str(len(runs)), f"{found / len(runs):.0%}", interval, demand, met, who or "-", peer(runs))
 
 
-def clean_row(case: Case, runs: list[Ran]) -> Row:
-    alarms = sum(bool(run.alarms) for run in runs)
-    rate = clopper_pearson(alarms, len(runs))
-    by = Counter(name for run in runs for name in run.alarms)
-    failed = Counter(name for run in runs for name in run.failed)
-    who = [", ".join(f"{name} {count}" for name, count in counts.items()) or "-" for counts in (by, failed)]
-    interval = f"{rate.low:.3f} to {rate.high:.3f}"
-    return (case.name, str(len(runs)), str(alarms), interval, *who, peer(runs))
+@dataclass(frozen=True)
+class Clean:
+    """What runs of a clean table came to."""
+
+    runs: int
+    alarmed: int
+    alarms: Counter[str]
+    failures: Counter[str]
+    peer: str
+
+    @staticmethod
+    def of(runs: list[Ran]) -> Clean:
+        alarms = Counter(name for run in runs for name in run.alarms)
+        failures = Counter(name for run in runs for name in run.failed)
+        return Clean(len(runs), sum(bool(run.alarms) for run in runs), alarms, failures, peer(runs))
+
+    @staticmethod
+    def parsed(row: Row) -> Clean:
+        alarms, failures = (
+            Counter({name: int(count) for name, count in (part.rsplit(" ", 1) for part in cell.split(", "))})
+            if cell != "-"
+            else Counter[str]()
+            for cell in row[5:7]
+        )
+        return Clean(int(row[1]), int(row[2]), alarms, failures, row[7])
+
+    def __add__(self, later: Clean) -> Clean:
+        alarms, failures = self.alarms + later.alarms, self.failures + later.failures
+        return Clean(self.runs + later.runs, self.alarmed + later.alarmed, alarms, failures, self.peer)
+
+    def row(self, name: str) -> Row:
+        rate = clopper_pearson(self.alarmed, self.runs)
+        met = "met" if self.runs >= DEMANDED_RUNS else f"fewer than {DEMANDED_RUNS} runs"
+        if self.failures or self.alarmed > MOST_ALARMS * max(1, self.runs / DEMANDED_RUNS):
+            met = "MISSED"
+        who = [
+            ", ".join(f"{check} {count}" for check, count in counts.most_common()) or "-"
+            for counts in (self.alarms, self.failures)
+        ]
+        interval = f"{rate.low:.3f} to {rate.high:.3f}"
+        return (name, str(self.runs), str(self.alarmed), interval, met, *who, self.peer)
 
 
 def peer(runs: list[Ran]) -> str:
@@ -189,18 +225,30 @@ def main() -> None:
     numbers = range(arguments.first, arguments.first + arguments.runs)
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for case in cases:
-            runs = list(pool.map(ran, [case.name] * len(numbers), numbers))
-            row = leak_row(case, runs) if case.found_by else clean_row(case, runs)
+            step = len(numbers) if case.found_by else SLICE
+            runs: list[Ran] = []
+            for start in range(0, len(numbers), step):
+                part = numbers[start : start + step]
+                runs += pool.map(ran, [case.name] * len(part), part)
+                if arguments.record and not case.found_by:
+                    note(case, Clean.of(runs[start:]), part[0])
+            row = leak_row(case, runs) if case.found_by else Clean.of(runs).row(case.name)
             print(" | ".join(row), f"[{seconds_of(runs)}]", flush=True)
-            if arguments.record:
+            if arguments.record and case.found_by:
                 note(case, row)
 
 
-def note(case: Case, row: Row) -> None:
-    """Put the row of a case into RESULTS.md."""
+def note(case: Case, found: Row | Clean, first: int = 0) -> None:
+    """Put the row of a case into RESULTS.md; runs of a clean table from `first` on are added to the row."""
     title, head = ("tables", HEAD) if case.found_by else ("clean tables", CLEAN_HEAD)
     title = f"Planted leaks, {title}"
-    rows = {old[0]: old for old in recorded(title, head)[1]} | {case.name: row}
+    rows = {old[0]: old for old in recorded(title, head)[1]}
+    if isinstance(found, Clean):
+        before = Clean.parsed(rows[case.name]) if first and case.name in rows else None
+        if first != (before.runs if before else 0):
+            raise SystemExit(f"{case.name}: --first must be as many runs as are recorded, or 0 to begin again")
+        found = (before + found if before else found).row(case.name)
+    rows[case.name] = found
     order = [one.name for one in (*NULLS, *LEAKS, *PEERS)]
     about = f"`python benchmarks/planted_leaks.py --record`, each case when it was last run. {machine()}"
     record(title, f"{about}\n\n{markdown(sorted(rows.values(), key=lambda old: order.index(old[0])), head)}")
