@@ -142,14 +142,15 @@ def _combined(group: Sequence[Cells], pool: Pool) -> np.ndarray:
         mixed = mixed * size + cells.codes + 1
         share = np.bincount(cells.codes[pool.rows :] + 1, minlength=size) / synthetic
         expected *= share[cells.codes[: pool.rows] + 1]
-    mixed = np.unique(mixed, return_inverse=True)[1]
-    again = np.bincount(_synthetic(mixed, pool), minlength=int(mixed.max()) + 1) > 0
-    level, patient = holders(mixed, pool)
-    alone = np.bincount(level, minlength=len(again))[level] == 1
-    chance = np.zeros(len(again))
-    chance[mixed[: pool.rows]] = expected
-    found = alone & again[level] & (chance[level] < _SURPRISING)
-    return np.bincount(patient[found], minlength=people).astype(float)
+    mixed = pd.factorize(mixed)[0]
+    real, again = mixed[: pool.rows], np.zeros(int(mixed.max()) + 1, dtype=bool)
+    again[mixed[pool.rows :]] = True
+    owner, alone = np.zeros(len(again), dtype=np.int64), np.ones(len(again), dtype=bool)
+    owner[real] = pool.patients
+    alone[real[owner[real] != pool.patients]] = False
+    chance = np.ones(len(again))
+    chance[real] = expected
+    return np.bincount(owner[alone & again & (chance < _SURPRISING)], minlength=people).astype(float)
 
 
 def _chosen(columns: Sequence[Cells], roles: Sequence[str]) -> list[tuple[Cells, ...]]:
