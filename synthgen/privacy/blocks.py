@@ -96,7 +96,7 @@ class BlockCopies:
             answer=f"Of {len(blocks)} blocks the one with the largest share of copies is: {blocks[worst].name}; there "
             f"{shares[worst].value:.2%} of the synthetic rows copy a train patient beyond chance. The one that chance "
             f"explains least is: {blocks[least].name} (p = {p_values[least].value:.2g}).",
-            control=_control(evidence, blocks, seed),
+            control=_control(evidence, blocks, seed, rows),
             details={
                 **{block.name: share for block, share in named},
                 **{f"p, {block.name}": p for block, p in zip(blocks, p_values, strict=True)},
@@ -223,9 +223,9 @@ def _halves(evidence: Evidence, sources: np.ndarray) -> TableData:
     return TableData(hosts.table.assign(**mixed), hosts.schema)
 
 
-def _control(evidence: Evidence, blocks: Sequence[Block], seed: Seed) -> Estimate | None:
+def _control(evidence: Evidence, blocks: Sequence[Block], seed: Seed, rows: int) -> Estimate | None:
     """The same figure for half of the holdout patients in place of the synthetic rows, against all other real rows."""
-    half = half_of_holdout(evidence, seed)
+    half = half_of_holdout(evidence, seed, most=rows)
     if half is None:
         return None
     holdout = evidence.holdout

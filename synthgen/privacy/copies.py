@@ -21,10 +21,8 @@ from synthgen.schema import Column
 
 CUTOFFS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
 DECIDING = CUTOFFS.index(0.5)
-_CONTROL_PATIENTS, _CONTROL_MOST = (
-    50,
-    5_000,
-)  # in each half of the holdout, or there is no control; in the half searched
+_CONTROL_PATIENTS = 50  # in each half of the holdout, or there is no control
+_CONTROL_MOST = 5_000  # in the half that is searched
 
 
 @dataclass(frozen=True)
@@ -232,13 +230,13 @@ def _exact_control(evidence: Evidence, seed: Seed) -> Estimate | None:
     return test.leaked(0, int(half.sum()))
 
 
-def half_of_holdout(evidence: Evidence, seed: Seed) -> np.ndarray | None:
-    """Which holdout rows belong to a random half of its patients, or to 5,000 of very many; None if it is too small."""
+def half_of_holdout(evidence: Evidence, seed: Seed, most: int = _CONTROL_MOST) -> np.ndarray | None:
+    """Which holdout rows belong to a random half of its patients, or to `most` (5,000) of many; None if too small."""
     count = evidence.holdout.patient_count
     if count < 2 * _CONTROL_PATIENTS or evidence.train.patient_count < _CONTROL_PATIENTS:
         return None
     chosen = np.zeros(count, dtype=bool)
-    chosen[seed.child("control", "half").numpy().permutation(count)[: min(count // 2, _CONTROL_MOST)]] = True
+    chosen[seed.child("control", "half").numpy().permutation(count)[: min(count // 2, most, _CONTROL_MOST)]] = True
     half: np.ndarray = chosen[evidence.holdout.patients]
     return half
 

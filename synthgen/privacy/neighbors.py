@@ -16,11 +16,13 @@ from synthgen.rng import Seed
 from synthgen.schema import ORDERED
 
 _PAIRS = 4e10  # of rows that a search compares: five minutes on two cores
-_FEWEST = 5_000  # rows that are searched for however large the pool
+_ATTACK_PAIRS = 1e10  # of attacked and synthetic rows that an attack compares
+_FEWEST = 2_000  # rows that are searched for however large the pool
 _COLUMNS_PER_CATEGORY = 32  # levels with a coordinate of their own; rarer ones are compared pair by pair
 _OFTEN = 1 / 16  # of weighted levels, the share of the pool from which on one has a coordinate of its own
 _BLOCK_CELLS = 2**21  # of a block of distances: 16 MB, which stays in the cache
 _CHUNK_CELLS = 2**23  # of the expanded part of the pool: 64 MB
+_CHUNK_ROWS = 2**13  # of that part; four times as many where lists of levels are walked, which pays in long parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +121,15 @@ def searched_rows(evidence: Evidence, *, pairs: float = _PAIRS, most: int | None
     return np.sort(Seed(0).child("neighbors", "sample").numpy().choice(rows, wanted, replace=False))
 
 
+def attackable(most: int, rows: int) -> int:
+    """How many rows are attacked: at most so many, and fewer where the search among the synthetic rows would be long.
+
+    >>> attackable(30_000, 100_000), attackable(30_000, 1_000_000)
+    (30000, 10000)
+    """
+    return min(most, max(_FEWEST, int(_ATTACK_PAIRS / rows)))
+
+
 @dataclass(frozen=True, eq=False)
 class Pool:
     """Train and holdout rows to search in, in the order in which ties go.
@@ -189,7 +200,7 @@ def nearest(
     most = [min(few, len(w)) for w in known] if weights is None else [_often(codes) for codes in pool.codes.T]
     best = np.full((len(queries), k), np.inf)
     where = np.zeros((len(queries), k), dtype=np.int64)
-    for start, part in _chunks(pool):
+    for start, part in _chunks(pool, sum(most), _CHUNK_ROWS if weights is None else 4 * _CHUNK_ROWS):
         widths = np.minimum(part.codes.max(axis=0) + 1, np.array(most, dtype=int))
         right = _expanded(part, widths)
         lists = [_by_code(codes) for codes in part.codes.T]
@@ -286,9 +297,9 @@ def _of_patients(contents: np.ndarray, patients: np.ndarray) -> np.ndarray:
     return found
 
 
-def _chunks(pool: Points) -> Iterator[tuple[int, Points]]:
-    width = pool.numbers.shape[1] + 1 + _COLUMNS_PER_CATEGORY * pool.codes.shape[1]
-    size = max(64, min(8192, _CHUNK_CELLS // width))
+def _chunks(pool: Points, coordinates: int, most: int) -> Iterator[tuple[int, Points]]:
+    width = pool.numbers.shape[1] + 1 + coordinates
+    size = max(64, min(most, _CHUNK_CELLS // width))
     for start in range(0, len(pool), size):
         yield start, pool.take(slice(start, start + size))
 
@@ -337,9 +348,9 @@ def _add_where_equal(
         return
     order, sorted_codes = listed
     low, high = np.searchsorted(sorted_codes, codes, side="left"), np.searchsorted(sorted_codes, codes, side="right")
-    sizes = high - low
-    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    scores[np.repeat(rows, sizes), order[np.repeat(low, sizes) + within]] += np.repeat(amounts, sizes)
+    for row, start, stop, amount in zip(rows.tolist(), low.tolist(), high.tolist(), amounts.tolist(), strict=True):
+        if start < stop:
+            scores[row][order[start:stop]] += amount
 
 
 def _keep_best(scores: np.ndarray, start: int, best: np.ndarray, where: np.ndarray) -> None:
