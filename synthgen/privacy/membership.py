@@ -10,7 +10,7 @@ import numpy as np
 
 from synthgen.errors import NotAssessable
 from synthgen.findings import Estimate, Measurement
-from synthgen.privacy.neighbors import Sets, nearest, placed
+from synthgen.privacy.neighbors import Sets, attackable, nearest, placed
 from synthgen.privacy.space import Points
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
@@ -74,7 +74,7 @@ class Membership:
     question: ClassVar[str] = "Can an attacker tell who was in the training data?"
     needs: ClassVar[frozenset[str]] = frozenset({"train", "holdout", "synthetic"})
 
-    max_patients: int = 10_000  # attacked on each side; of more a random sample stands in
+    max_patients: int = 10_000  # attacked on each side, fewer where the synthetic table is large; a random sample
     neighbours: int = 5  # k of the density attack
 
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement:
@@ -97,7 +97,7 @@ def measured(
         spaces: by name, which is part of the names of the attacks there.
         evidence: whose patients are attacked.
         seed: of folds and samples.
-        most: patients attacked on each side.
+        most: patients attacked on each side, fewer where the synthetic table is large.
         k: neighbours of the density attack.
 
     Raises:
@@ -107,7 +107,8 @@ def measured(
     attacks: dict[str, _Scores] = {}
     for space, sets in spaces.items():
         attacked = _attacked(sets, most, seed)
-        attacks |= {f"{name}{space}": _scores(attacked, rows) for name, rows in _rows(attacked, k).items()}
+        rows = _rows(attacked, k)
+        attacks |= {f"{name}{space}": _scores(attacked, both) for name, both in rows.items()}
     areas = {name: auc(s.members, s.others) for name, s in attacks.items()}
     worst = max(areas, key=lambda name: areas[name].value)
     statistic = _worst(areas, attacks)
@@ -121,7 +122,7 @@ def measured(
         answer=f"Shown one patient who was trained on and one who was not, the best attack ({worst}) points to the "
         f"right one in {statistic.value:.1%} of cases, where guessing gives 50 %; a threshold with about 1 % false "
         f"alarms finds {tpr.value:.1%} of the trained-on patients.",
-        control=_control(attacked, k),
+        control=_control(attacked, rows["distance"][1]),
         details={
             "tpr_at_1pct_fpr": tpr,
             "fpr_at_threshold": _highest_bound(estimates[1] for estimates in found.values()),
@@ -168,6 +169,7 @@ def need_enough(evidence: Evidence, neighbours: int) -> None:
 
 
 def _attacked(sets: Sets, most: int, seed: Seed) -> _Attacked:
+    most = attackable(most, 2 * len(sets.synthetic))
     members, member_of = _sample(sets.train, sets.train_patients, most, seed.child("members"))
     others, other_of = _sample(sets.holdout, sets.holdout_patients, most, seed.child("others"))
     other_folds = _halves(other_of, seed.child("folds", "others"))
@@ -270,12 +272,11 @@ def _p_value(scores: _Scores) -> float:
     return float(min(higher, fisher_exact(table, alternative="greater").pvalue))
 
 
-def _control(attacked: _Attacked, k: int) -> Estimate | None:
+def _control(attacked: _Attacked, rows: np.ndarray) -> Estimate | None:
     """Guessing, measured: the same attack on two halves of the holdout, neither of which was trained on.
 
     Fold 0 plays the members and fold 1 the others; the distances are to the synthetic rows, as in the attack.
     """
-    rows = -nearest(attacked.others, attacked.synthetic, k)[1][:, 0]
     scores = highest(rows, attacked.other_of, len(attacked.other_folds))
     return auc(scores[attacked.other_folds == 0], scores[attacked.other_folds == 1])
 

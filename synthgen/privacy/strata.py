@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthgen.privacy.membership import highest, log_ratio
-from synthgen.privacy.neighbors import Sets, nearest, placed, shared_columns
+from synthgen.privacy.neighbors import Sets, attackable, nearest, placed, shared_columns
 from synthgen.privacy.space import stacked
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
@@ -61,12 +61,13 @@ def exposure(sets: Sets, *, k: int, most: int, seed: Seed) -> Exposure:
     Args:
         sets: the tables in one space.
         k: of the nearest rows.
-        most: patients attacked; of more a random sample stands in.
+        most: patients attacked, fewer where the synthetic table is large; of more a random sample stands in.
         seed: of the sample.
     """
     owners = sets.patients
     people = int(owners.max()) + 1
     attacked = np.arange(people) < people
+    most = attackable(most, len(sets.synthetic))
     if people > most:
         attacked = np.zeros(people, dtype=bool)
         attacked[seed.child("sample").numpy().choice(people, most, replace=False)] = True

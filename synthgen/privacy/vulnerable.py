@@ -60,7 +60,7 @@ class VulnerableMembership:
     needs: ClassVar[frozenset[str]] = frozenset({"train", "holdout", "synthetic"})
 
     neighbours: int = 5  # k of isolation and of the density attack
-    max_patients: int = 30_000  # of the pool; of more a random sample stands in
+    max_patients: int = 30_000  # of the pool, fewer where the synthetic table is large; a random sample
     isolated: tuple[float, ...] = (0.01, 0.05)  # shares of the patients
     rare: float = 0.05  # share of the patients up to which a level is rare
     smallest: int = 10  # patients to be expected on each side of a stratum
@@ -123,14 +123,14 @@ class VulnerableMembership:
         levels.sort(key=lambda one: -one.patients.sum())  # stable: columns stay in the order of their names
         room = max(0, self.most_strata - len(isolated))
         small = [one for one in found if one.patients.sum() < needed]
-        return isolated + levels[:room], self._left_out(small, len(levels[room:]), len(exposed.is_train))
+        return isolated + levels[:room], self._left_out(small, len(levels[room:]), exposed.attacked)
 
-    def _left_out(self, small: list[Stratum], too_many: int, patients: int) -> tuple[str, ...]:
-        notes = []
-        if patients > self.max_patients:
-            notes.append(f"a random {self.max_patients:,} of the {patients:,} real patients were attacked")
+    def _left_out(self, small: list[Stratum], too_many: int, who: np.ndarray) -> tuple[str, ...]:
+        notes, attacked, patients = [], int(who.sum()), len(who)
+        if attacked < patients:
+            notes.append(f"a random {attacked:,} of the {patients:,} real patients were attacked")
         for one in small[:_LISTED]:
-            enough = math.ceil(self.smallest * patients / max(1, one.patients.sum()))
+            enough = math.ceil(self.smallest * attacked / max(1, one.patients.sum()))
             notes.append(f"{one.name} are too few to be tested; about {enough:,} holdout patients would be needed")
         if len(small) > _LISTED:
             notes.append(f"{len(small) - _LISTED} more groups are too small to be tested")
