@@ -139,7 +139,8 @@ def label_test(
     sd = np.sqrt(ratio * (1 - ratio) * people / (people - 1) * (residual**2).sum(axis=0))
     observed = residual[train].sum(axis=0)
     score = signed_deviance(observed, sd, total, share)
-    null = _permuted(residual, train_people, sd, total, share, score, seed)
+    kinds = _kinds(residual, np.any(by_patient != 0, axis=1), sizes)
+    null = _permuted(*kinds, train_people, sd, total, share, score, seed)
     largest = signed_deviance(null, sd, total, share)
     largest, smallest = largest.max(axis=1), largest.min(axis=1)
     p_each = np.array([permutation_p(float(one) - _SLACK, largest) for one in score])
@@ -260,8 +261,28 @@ def _excess_at(score: float, sd: float, total: float, share: float) -> float:
     return low
 
 
+def _kinds(residual: np.ndarray, counted: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different residuals, in order, and how many patients have each; most have no counts, and differ by rows only.
+
+    Shape:
+        residual (patients, tests), counted (patients,) bool, rows (patients,) -> (kinds, tests), (kinds,)
+    """
+    without = np.flatnonzero(~counted)
+    _, first, times = np.unique(rows[without], return_index=True, return_counts=True)
+    some = np.concatenate([residual[counted], residual[without[first]]])
+    kinds, which = np.unique(some, axis=0, return_inverse=True)
+    return kinds, np.bincount(which, np.concatenate([np.ones(int(counted.sum())), times])).astype(np.int64)
+
+
 def _permuted(
-    residual: np.ndarray, train: int, sd: np.ndarray, total: np.ndarray, share: float, score: np.ndarray, seed: Seed
+    kinds: np.ndarray,
+    sizes: np.ndarray,
+    train: int,
+    sd: np.ndarray,
+    total: np.ndarray,
+    share: float,
+    score: np.ndarray,
+    seed: Seed,
 ) -> np.ndarray:
     """The excess under permuted labels. Shape: -> (permutations, tests).
 
@@ -269,16 +290,15 @@ def _permuted(
     the same law at a fraction of the work where kinds are few. The most permutations are made where they are cheap, or
     where fewer leave the result in doubt.
     """
-    rng = seed.child("permutations").numpy()
-    kinds, sizes = np.unique(residual, axis=0, return_counts=True)
-    shuffle = len(kinds) * 8 > len(residual)
-    width = len(residual) if shuffle else len(kinds)
+    rng, people = seed.child("permutations").numpy(), int(sizes.sum())
+    shuffle = len(kinds) * 8 > people
+    width = people if shuffle else len(kinds)
     batch = max(1, min(_FEWEST, _BATCH_CELLS // width))
     drawn: list[np.ndarray] = []
     done, extremes = 0, np.zeros(2)
     while done < _MOST:
         if shuffle:
-            labels = np.zeros((batch, len(residual)), dtype=np.float32)
+            labels = np.zeros((batch, people), dtype=np.float32)
             labels[:, :train] = 1
             drawn.append(rng.permuted(labels, axis=1) @ np.repeat(kinds, sizes, axis=0))
         else:
