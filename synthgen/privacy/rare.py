@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from synthgen.findings import Estimate, Measurement, exactly
 from synthgen.privacy.coincidence import extremes_p, levels_p
 from synthgen.privacy.copies import half_of_holdout, mirror_note
 from synthgen.privacy.labels import LabelTest, label_test
-from synthgen.privacy.rare_cells import Pool, cells_of, counts
+from synthgen.privacy.rare_cells import Pool, cells_of, combined, counts
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 
@@ -94,11 +95,15 @@ def _tested(evidence: Evidence, seed: Seed, alpha: float) -> tuple[LabelTest, li
     """The label test of all kinds of cells, their names, and the p-values of single hits."""
     columns, pool = cells_of(evidence)
     roles = [name for role in ("quasi_identifier", "sensitive") for name in evidence.schema.with_role(role)]  # type: ignore[arg-type]
-    found = counts(columns, pool, roles)
-    by_row = np.stack([_on_first_row(one, pool) for one in found.values()], axis=1)
-    test = label_test(by_row, pool.is_train, pool.patients, seed=seed, alpha=alpha)
+    found = {**counts(columns, pool), "combinations": combined(columns, pool, roles)}
+    test = _label_test(list(found.values()), pool, seed, alpha)
     single = {"extremes hit to the digit": extremes_p(columns, pool), "levels of two people": levels_p(columns, pool)}
     return test, list(found), single
+
+
+def _label_test(by_patient: Sequence[np.ndarray], pool: Pool, seed: Seed, alpha: float) -> LabelTest:
+    by_row = np.stack([_on_first_row(one, pool) for one in by_patient], axis=1)
+    return label_test(by_row, pool.is_train, pool.patients, seed=seed, alpha=alpha)
 
 
 def _on_first_row(by_patient: np.ndarray, pool: Pool) -> np.ndarray:
@@ -126,4 +131,6 @@ def _control(evidence: Evidence, seed: Seed) -> Estimate | None:
         return None
     holdout = evidence.holdout
     other = replace(evidence, holdout=holdout.take(~half), synthetic=holdout.take(half), shared={})
-    return _tested(other, seed.child("control"), 0.001)[0].leaked(0, len(other.synthetic))
+    columns, pool = cells_of(other)
+    together = counts(columns, pool)["levels and extremes"]
+    return _label_test([together], pool, seed.child("control"), 0.001).leaked(0, len(other.synthetic))

@@ -100,13 +100,12 @@ def extremes(cells: Cells, pool: Pool) -> np.ndarray:
     return extreme
 
 
-def counts(columns: Sequence[Cells], pool: Pool, roles: Sequence[str]) -> dict[str, np.ndarray]:
+def counts(columns: Sequence[Cells], pool: Pool) -> dict[str, np.ndarray]:
     """How many cells of each kind each patient has that nobody else of the pool has and a synthetic row has.
 
     Args:
         columns: from `cells_of`.
         pool: whose rows these are.
-        roles: columns whose combinations come first, where there are too many.
 
     Shape:
         each (patients,)
@@ -124,9 +123,23 @@ def counts(columns: Sequence[Cells], pool: Pool, roles: Sequence[str]) -> dict[s
         else:
             outer = (many[level] == 1) & again[level] & extremes(cells, pool)[level]
             np.add.at(single["extremes"], patient[outer], 1)
-    together = single["levels"] + single["extremes"]
-    combined = sum((_combined(group, pool) for group in _chosen(columns, roles)), np.zeros(people))
-    return {"levels and extremes": together, **single, "combinations": combined}
+    return {"levels and extremes": single["levels"] + single["extremes"], **single}
+
+
+def combined(columns: Sequence[Cells], pool: Pool, roles: Sequence[str]) -> np.ndarray:
+    """The same of combinations of two and three columns that a synthetic row has and its columns do not explain.
+
+    Args:
+        columns: from `cells_of`.
+        pool: whose rows these are.
+        roles: columns whose combinations come first, where there are too many.
+
+    Shape:
+        -> (patients,)
+    """
+    people = int(pool.patients.max()) + 1
+    found: np.ndarray = sum((_combined(group, pool) for group in _chosen(columns, roles)), np.zeros(people))
+    return found
 
 
 def _combined(group: Sequence[Cells], pool: Pool) -> np.ndarray:
