@@ -67,6 +67,9 @@ def measured(case: str) -> dict[str, object]:
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "decision": result.decision.outcome,
         "checks": {f.check: f.measurement.seconds if f.measurement else None for f in result.findings},
+        "reasons": [
+            f"{f.check} {f.verdict}: {f.because}" for f in result.findings if f.verdict in ("FAIL", "INCONCLUSIVE")
+        ],
         "notes": [n for f in result.findings if f.measurement for n in f.measurement.notes if "random" in n],
     }
 
@@ -89,7 +92,7 @@ def main() -> None:
         searched = found["checks"]["copies.neighbor"]
         figures = (f"{searched:.0f}", f"{found['seconds']:.0f}", str(CASES[case][1]), f"{found['peak']:.1f}")
         rows.append((case, sizes, *figures, found["decision"]))
-        print(" | ".join(rows[-1]), *found["notes"], sep="\n  ", flush=True)
+        print(" | ".join(rows[-1]), *found["reasons"], *found["notes"], sep="\n  ", flush=True)
         for check, seconds in found["checks"].items():
             checks.setdefault(check, []).append("not run" if seconds is None else f"{seconds:.1f}")
     each = markdown([(check, *seconds) for check, seconds in checks.items()], ("check", *arguments.cases.split(",")))
