@@ -222,6 +222,8 @@ def main() -> None:
     parts = {"clean": [False], "leaks": [True], None: [False, True]}[arguments.part]
     cases = [c for c in (*NULLS, *LEAKS, *PEERS) if bool(c.found_by) in parts]
     cases = [c for c in cases if not arguments.only or any(part in c.name for part in arguments.only)]
+    for case in cases if arguments.record else []:
+        check_first(case, arguments.first)
     numbers = range(arguments.first, arguments.first + arguments.runs)
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for case in cases:
@@ -238,16 +240,24 @@ def main() -> None:
                 note(case, row)
 
 
+def section(case: Case) -> tuple[str, Row]:
+    """Where in RESULTS.md a case stands, and the head of the table there."""
+    return ("Planted leaks, tables", HEAD) if case.found_by else ("Planted leaks, clean tables", CLEAN_HEAD)
+
+
+def check_first(case: Case, first: int) -> None:
+    """Later runs can only be added to a clean table's row that ends there."""
+    runs = [int(row[1]) for row in recorded(*section(case))[1] if row[0] == case.name]
+    if first and (case.found_by or runs != [first]):
+        raise SystemExit(f"{case.name}: --record needs --first 0, or as many runs of a clean table as are recorded")
+
+
 def note(case: Case, found: Row | Clean, first: int = 0) -> None:
     """Put the row of a case into RESULTS.md; runs of a clean table from `first` on are added to the row."""
-    title, head = ("tables", HEAD) if case.found_by else ("clean tables", CLEAN_HEAD)
-    title = f"Planted leaks, {title}"
+    title, head = section(case)
     rows = {old[0]: old for old in recorded(title, head)[1]}
     if isinstance(found, Clean):
-        before = Clean.parsed(rows[case.name]) if first and case.name in rows else None
-        if first != (before.runs if before else 0):
-            raise SystemExit(f"{case.name}: --first must be as many runs as are recorded, or 0 to begin again")
-        found = (before + found if before else found).row(case.name)
+        found = (Clean.parsed(rows[case.name]) + found if first else found).row(case.name)
     rows[case.name] = found
     order = [one.name for one in (*NULLS, *LEAKS, *PEERS)]
     about = f"`python benchmarks/planted_leaks.py --record`, each case when it was last run. {machine()}"

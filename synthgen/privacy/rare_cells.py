@@ -27,8 +27,7 @@ class Cells:
     """One column: what each row has, at the schema's precision, and what each pooled row's value is as a number.
 
     Shape:
-        codes (pool + synthetic,) int, -1 where missing; numbers (pool + synthetic,) float or None for
-        categories
+        codes (pool + synthetic,) int, -1 where missing; numbers (pool + synthetic,) float, None for categories
     """
 
     name: str

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import hypergeom, kstest
 
 from synthgen.errors import NotAssessable
-from synthgen.privacy.labels import label_test, patients_needed
+from synthgen.privacy.labels import _kinds, label_test, patients_needed
 from synthgen.rng import Seed
 
 
@@ -134,3 +134,15 @@ def test_the_largest_of_several_shares_has_a_lower_bound_for_all():
     alone, among = test.leaked(0, 400), test.leaked(0, 400, among=8)
     assert 0 < among.low < alone.low
     assert (among.value, among.high) == (alone.value, alone.high)
+
+
+def test_kinds_are_the_different_residuals():
+    """Law: sorting patients without counts by their rows alone changes neither kinds, order nor numbers."""
+    rng = np.random.default_rng(0)
+    rows, counts = rng.integers(1, 4, 500), rng.binomial(2, 0.05, (500, 3))
+    residual = counts - np.outer(rows, counts.sum(axis=0) / rows.sum())
+    kinds, times = _kinds(residual, counts.any(axis=1), rows)
+    expected, sizes = np.unique(residual, axis=0, return_counts=True)
+    assert 3 < len(kinds) < 500
+    assert kinds.tolist() == expected.tolist()
+    assert times.tolist() == sizes.tolist()
