@@ -100,6 +100,11 @@ class TableSchema:
         return tuple(column for column in self.columns if column.learned)
 
     @property
+    def ordered(self) -> frozenset[str]:
+        """The names of numbers and dates, whose values have an order."""
+        return frozenset(column.name for column in self.columns if column.kind in ORDERED)
+
+    @property
     def derivations(self) -> tuple[Derivation, ...]:
         """The rules that compute a column from others, in the order in which they can be applied."""
         return derivations(self.rules)

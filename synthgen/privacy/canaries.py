@@ -22,7 +22,7 @@ from synthgen.errors import NotAssessable, UsageError
 from synthgen.privacy.neighbors import nearest
 from synthgen.privacy.space import Space
 from synthgen.rng import Seed
-from synthgen.schema import NUMERIC, ORDERED
+from synthgen.schema import NUMERIC
 
 _MOST = 50.0  # epsilon: larger bounds are given as this
 _FEWEST = 10  # canaries: even if all were guessed, fewer could hardly refute anything
@@ -168,11 +168,10 @@ def by_synthetic(refit: Callable[[TableData, Seed], TableData]) -> Attack:
     def attack(train: TableData, canaries: TableData, seed: Seed) -> np.ndarray:
         synthetic = refit(train, seed)
         names = [c.name for c in train.schema.learned if c.name in synthetic.table]
-        numeric = frozenset(n for n in names if train.schema[n].kind in ORDERED)
         seen = pd.concat(
             [synthetic.table[names], canaries.table[names]], ignore_index=True
         )  # train would give away more
-        space = Space.fit(seen, numeric)
+        space = Space.fit(seen, train.schema.ordered)
         _, distances = nearest(space.encode(canaries.table[names]), space.encode(synthetic.table[names]), 1)
         return -distances[:, 0]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from synthgen.privacy.neighbors import Sets, placed, placed_by, shared_columns
-from synthgen.privacy.space import hashes, stacked
+from synthgen.privacy.space import Points, Space, hashes, stacked
 from synthgen.protocols import Evidence
-from synthgen.schema import ORDERED
 
 _GROUP, _MOST_GROUPS = 4, 6  # columns of a group, unless there would be more groups than this
 _ROWS = 10_000  # on which association is measured
@@ -59,7 +59,7 @@ def column_blocks(evidence: Evidence) -> tuple[list[Block], list[Block]]:
     kept = [block for block, enough in fine.items() if enough]
     if len(names) >= _GROUP:
         kept.append(Block("any part of the columns", tuple(names), "agreement"))
-    if any(evidence.train.schema[name].kind in ORDERED for name in names):
+    if evidence.train.schema.ordered & set(names):
         kept.append(Block("all columns in own ranks", tuple(names), "ranks"))
     return kept, [block for block, enough in fine.items() if not enough]
 
@@ -78,7 +78,9 @@ def associated(evidence: Evidence, names: list[str]) -> list[list[str]]:
         return []
     sets = placed(evidence)
     rows = np.argsort(hashes(stacked(sets.train, sets.holdout)), kind="stable")[:_ROWS]
-    parts = [_features(evidence, rows, name) for name in names]
+    real = pd.concat([data.table[names] for data in (evidence.train, evidence.holdout)], ignore_index=True)
+    space, some = Space.fit(real, evidence.train.schema.ordered), real.iloc[rows]
+    parts = [_features(space.only([name]).encode(some)) for name in names]
     distance = np.round(1 - _association(parts), 6)
     np.fill_diagonal(distance, 0)
     order = leaves_list(linkage(squareform(distance, checks=False), "average"))
@@ -110,10 +112,8 @@ def _identifies(sets: Sets) -> bool:
     return len(np.unique(held[1][alone])) >= max(_ALONE, 0.01 * (patients.max() + 1))
 
 
-def _features(evidence: Evidence, rows: np.ndarray, name: str) -> np.ndarray:
-    """Ranks, or indicators of frequent levels, of some pooled rows. Shape: -> (rows, coordinates)."""
-    sets = placed_by(evidence, [name])
-    column = stacked(sets.train, sets.holdout).take(rows)
+def _features(column: Points) -> np.ndarray:
+    """Ranks, or indicators of frequent levels, of one column. Shape: -> (rows, coordinates)."""
     if column.numbers.shape[1]:
         return column.numbers[:, :1]
     codes = column.codes[:, 0]

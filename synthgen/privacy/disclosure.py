@@ -23,7 +23,6 @@ from synthgen.privacy.neighbors import shared_columns
 from synthgen.privacy.space import Points, Space, hashes
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
-from synthgen.schema import ORDERED
 from synthgen.stats import difference, wilson
 
 ATTACKS = 2_000  # of each kind, where the tables have enough patients
@@ -179,8 +178,7 @@ def sides(evidence: Evidence, *, most: int, seed: Seed) -> Sides:
             raise NotAssessable(f"{name} has {found} patients; attacks on disclosure need at least {MINIMUM_PATIENTS}")
     if len(evidence.synthetic) < _MINIMUM_ROWS:
         raise NotAssessable(f"the synthetic table has {len(evidence.synthetic)} rows; {_MINIMUM_ROWS} are needed")
-    numeric = frozenset(n for n in names if evidence.train.schema[n].kind in ORDERED)
-    space = Space.fit(pool[names], numeric)
+    space = Space.fit(pool[names], evidence.train.schema.ordered)
     train, train_of = _drawn(evidence.train, space, count, seed.child("train"))
     control, control_of = _drawn(evidence.holdout, space, count, seed.child("control"))
     real = pd.concat([train[names], control[names]], ignore_index=True)

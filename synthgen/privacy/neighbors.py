@@ -13,7 +13,6 @@ from synthgen.errors import NotAssessable
 from synthgen.privacy.space import Points, Space, hashes, stacked
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
-from synthgen.schema import ORDERED
 
 _PAIRS = 4e10  # of rows that a search compares: five minutes on two cores
 _ATTACK_PAIRS = 1e10  # of attacked and synthetic rows that an attack compares
@@ -235,7 +234,7 @@ def placed_by(evidence: Evidence, names: list[str], *, own_ranks: bool = False) 
     for name in ("train", "holdout", "synthetic"):
         if not len(getattr(evidence, name)):
             raise NotAssessable(f"the {name} table has no rows")
-    numeric = frozenset(n for n in names if evidence.train.schema[n].kind in ORDERED)
+    numeric = evidence.train.schema.ordered & set(names)
     tables = [data.table[names] for data in (evidence.train, evidence.holdout, evidence.synthetic)]
     real = pd.concat(tables[:2], ignore_index=True)
     if own_ranks:

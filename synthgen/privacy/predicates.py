@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,38 +19,37 @@ _LOWEST = np.finfo(float).min  # of the numbers; an interval from here is open b
 _WIDTH = 0.05  # share of a column's values that an interval holds
 _MOST_COLUMNS = 8  # of a predicate
 _ONE_COLUMN = 4  # of so many predicates one, at most, is about one column
+_PAIRS = 1_000_000  # of a predicate and a row that are looked at together
 _CANDIDATES = 4  # predicates made for each that is wanted
 FEWEST = 100  # predicates that are kept even where none promises to isolate anybody
 
 
 @dataclass(frozen=True, eq=False)
 class Predicates:
-    """For each predicate and column the lowest and the highest value that fit; -inf to inf says nothing of a column.
+    """Of each predicate the columns that it is about, ascending, and the lowest and the highest value that fit.
+
+    After the last column come -1s, with bounds that everything fits.
 
     Shape:
-        low, high (predicates, columns)
+        columns, low, high (predicates, most columns of one)
     """
 
+    columns: np.ndarray
     low: np.ndarray
     high: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.low)
-
-    @property
-    def used(self) -> np.ndarray:
-        """Which columns a predicate is about. Shape: (predicates, columns) bool."""
-        return (self.low > -np.inf) | (self.high < np.inf)
+        return len(self.columns)
 
     @property
     def several(self) -> np.ndarray:
         """Whether a predicate is about more than one column. Shape: (predicates,) bool."""
-        several: np.ndarray = self.used.sum(axis=1) > 1
+        several: np.ndarray = (self.columns >= 0).sum(axis=1) > 1
         return several
 
     def take(self, which: np.ndarray) -> Predicates:
         """These predicates, in this order."""
-        return Predicates(self.low[which], self.high[which])
+        return Predicates(self.columns[which], self.low[which], self.high[which])
 
 
 def coded(drawn: Sides, schema: TableSchema) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -101,38 +101,63 @@ def guessed(table: np.ndarray, ordered: np.ndarray, wanted: int, *, crowd: int, 
     rng = seed.numpy()
     single = _about_one(table, ordered, wanted // _ONE_COLUMN, rng)
     several = _distinct(_about_several(table, ordered, _CANDIDATES * wanted, rng))
-    counts = np.array([len(rows) for rows in fitting(several, table)])
+    counts = np.zeros(len(several), dtype=np.int64)
+    for which, _ in fitting(several, table, most=len(table) // 2):
+        counts += np.bincount(which, minlength=len(several))
+    counts[counts == 0] = len(table)  # left out: all others fit the row that they are made from
     order = rng.permutation(len(several))
     order = order[np.argsort(counts[order], kind="stable")]
     promising = int((counts <= max(1, len(table) / crowd)).sum())
     order = order[: min(max(promising, FEWEST - len(single)), wanted - len(single))]
-    return Predicates(
-        *(np.concatenate(pair) for pair in ((single.low, several.low[order]), (single.high, several.high[order])))
-    )
+    return _stacked(single, several.take(order))
 
 
-def fitting(predicates: Predicates, table: np.ndarray) -> list[np.ndarray]:
-    """Of each predicate the row numbers that fit it, by the column that leaves fewest and then the others.
+def fitting(
+    predicates: Predicates, table: np.ndarray, *, most: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of a predicate and a row that fits it, in parts; a predicate's pairs are in one part.
 
-    >>> forties = Predicates(low=np.array([[40.0, -np.inf]]), high=np.array([[49.0, np.inf]]))
-    >>> fitting(forties, np.array([[44.0, 1.0], [50.0, 1.0], [MISSING, 2.0]]))
-    [array([0])]
+    Predicates that fit more than the most rows, which single nobody out, are left out where their columns alone show
+    it: as many rows fit as there are, less those that each column excludes, or more. Of the others the column that
+    leaves fewest rows is looked at first.
+
+    Shape:
+        table (rows, columns) -> (pairs,) and (pairs,) at a time
+
+    >>> forties = Predicates(columns=np.array([[0]]), low=np.array([[40.0]]), high=np.array([[49.0]]))
+    >>> list(fitting(forties, np.array([[44.0, 1.0], [50.0, 1.0], [MISSING, 2.0]])))
+    [(array([0]), array([0]))]
     """
     order = np.argsort(table, axis=0, kind="stable")
-    ends = np.zeros((2, *predicates.low.shape), dtype=np.int64)
+    first, length = _ranges(predicates, table, order)
+    if most is not None:
+        length[len(table) - (len(table) - length).sum(axis=1) > most, 0] = 0
+    narrow = np.argsort(length, axis=1, kind="stable")
+    columns, low, high, first, length = (
+        np.take_along_axis(each, narrow, axis=1)
+        for each in (predicates.columns, predicates.low, predicates.high, first, length)
+    )
+    before = np.cumsum(length[:, 0]) - length[:, 0]
+    for part in np.split(np.arange(len(predicates)), np.flatnonzero(np.diff(before // _PAIRS)) + 1):
+        which = np.repeat(part, length[part, 0])
+        rows = np.arange(len(which)) - (before[which] - before[part[0]]) + first[which, 0]
+        rows = order[rows, columns[which, 0]]
+        for column, lowest, highest in zip(columns.T[1:], low.T[1:], high.T[1:], strict=True):
+            values = table[rows, column[which]]
+            fits = (values >= lowest[which]) & (values <= highest[which])
+            which, rows = which[fits], rows[fits]
+        yield which, rows
+
+
+def _ranges(predicates: Predicates, table: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where in the order of each column the values that fit begin, and how many rows have them; all, of no column."""
+    first = np.zeros(predicates.columns.shape, dtype=np.int64)
+    length = np.full(predicates.columns.shape, len(table))
     for j in range(table.shape[1]):
-        values = table[order[:, j], j]
-        ends[0, :, j] = np.searchsorted(values, predicates.low[:, j], side="left")
-        ends[1, :, j] = np.searchsorted(values, predicates.high[:, j], side="right")
-    fewest, used, found = (ends[1] - ends[0]).argmin(axis=1), predicates.used, []
-    for i, column in enumerate(fewest.tolist()):
-        rows = order[ends[0, i, column] : ends[1, i, column], column]
-        for other in np.flatnonzero(used[i]).tolist():
-            if other != column:
-                values = table[rows, other]
-                rows = rows[(values >= predicates.low[i, other]) & (values <= predicates.high[i, other])]
-        found.append(rows)
-    return found
+        about, values = predicates.columns == j, table[order[:, j], j]
+        first[about] = np.searchsorted(values, predicates.low[about], side="left")
+        length[about] = np.searchsorted(values, predicates.high[about], side="right") - first[about]
+    return first, length
 
 
 def _codes(values: pd.Series, schema: TableSchema, name: str, drawn: Sides) -> np.ndarray:
@@ -154,21 +179,21 @@ def _about_one(table: np.ndarray, ordered: np.ndarray, most: int, rng: np.random
         if ordered[j] and len(present):
             found.append(np.array([[j, _LOWEST, present[0]], [j, present[-1], np.inf]]))
     listed = np.concatenate(found)
-    chosen = listed[rng.permutation(len(listed))[:most]]
-    low, high = np.full((len(chosen), table.shape[1]), -np.inf), np.full((len(chosen), table.shape[1]), np.inf)
-    at = np.arange(len(chosen)), chosen[:, 0].astype(int)
-    low[at], high[at] = chosen[:, 1], chosen[:, 2]
-    return Predicates(low, high)
+    columns, low, high = listed[rng.permutation(len(listed))[:most]].T[:, :, None]
+    return Predicates(columns.astype(int), low, high)
 
 
 def _about_several(table: np.ndarray, ordered: np.ndarray, count: int, rng: np.random.Generator) -> Predicates:
     """Some columns of a random row, as they stand there or nearly so."""
     width = table.shape[1]
-    rows = rng.integers(len(table), size=count)
-    sizes = rng.integers(min(2, width), min(width, _MOST_COLUMNS) + 1, size=count)
-    used = rng.random((count, width)).argsort(axis=1).argsort(axis=1) < sizes[:, None]
+    most = min(width, _MOST_COLUMNS)
+    rows = rng.integers(len(table), size=count)[:, None]
+    sizes = rng.integers(min(2, width), most + 1, size=count)[:, None]
+    columns = rng.random((count, width)).argpartition(most - 1, axis=1)[:, :most]
+    columns = np.sort(np.where(rng.permuted(np.tile(np.arange(most), (count, 1)), axis=1) < sizes, columns, width))
+    used, columns = columns < width, np.where(columns < width, columns, -1)
     low, high = _intervals(table, ordered)
-    return Predicates(np.where(used, low[rows], -np.inf), np.where(used, high[rows], np.inf))
+    return Predicates(columns, np.where(used, low[rows, columns], -np.inf), np.where(used, high[rows, columns], np.inf))
 
 
 def _intervals(table: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -186,5 +211,17 @@ def _intervals(table: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _distinct(predicates: Predicates) -> Predicates:
-    both = np.unique(np.hstack([predicates.low, predicates.high]), axis=0)
-    return Predicates(*np.hsplit(both, 2))
+    whole = np.hstack([predicates.columns, predicates.low, predicates.high])
+    return predicates.take(np.sort(np.unique(whole, axis=0, return_index=True)[1]))
+
+
+def _stacked(single: Predicates, several: Predicates) -> Predicates:
+    """Both, one after the other."""
+    gap = ((0, 0), (0, several.columns.shape[1] - 1))
+    wide = (
+        np.pad(a, gap, constant_values=b)
+        for a, b in zip((single.columns, single.low, single.high), (-1, -np.inf, np.inf), strict=True)
+    )
+    return Predicates(
+        *(np.concatenate(pair) for pair in zip(wide, (several.columns, several.low, several.high), strict=True))
+    )

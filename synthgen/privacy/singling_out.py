@@ -103,12 +103,14 @@ def _fits(predicates: Predicates, real: np.ndarray, drawn: Sides) -> csr_array:
     """Which patients each predicate fits. Shape: -> (predicates, 2 * patients) of 0 and 1."""
     from scipy.sparse import csr_array
 
-    found = [np.unique(drawn.patients[rows]) for rows in fitting(predicates, real)]
-    found = [patients if len(patients) <= _CROWD else patients[:0] for patients in found]
-    ends = np.cumsum([0, *map(len, found)])
-    patients = np.concatenate(found)
-    cells = np.ones(len(patients), dtype=np.float32)
-    return csr_array((cells, patients, ends), shape=(len(found), 2 * drawn.count))
+    people = 2 * drawn.count
+    most = _CROWD * int(np.bincount(drawn.patients).max())
+    parts = fitting(predicates, real, most=most)
+    found = [np.unique(which * people + drawn.patients[rows]) for which, rows in parts]
+    which, patients = np.divmod(np.concatenate(found), people)
+    few = (np.bincount(which, minlength=len(predicates)) <= _CROWD)[which]
+    which, patients = which[few], patients[few]
+    return csr_array((np.ones(len(which), dtype=np.float32), (which, patients)), shape=(len(predicates), people))
 
 
 def _share(fits: csr_array, side: np.ndarray) -> float:
@@ -144,14 +146,16 @@ def _attack(
 def _permuted(fits: csr_array, people: int, permutations: int, observed: float, seed: Seed) -> np.ndarray:
     """Patients singled out on one side minus those on the other, with sides drawn by lot. Shape: -> (permutations,).
 
-    The most permutations are made only where fewer leave the p-value in doubt (Besag and Clifford 1991,
+    Lots are drawn by the patients whom some predicate fits, however large the crowd around them. The most permutations
+    are made only where fewer leave the p-value in doubt (Besag and Clifford 1991,
     doi:10.1093/biomet/78.2.301).
     """
     rng, total = seed.numpy(), np.asarray(fits.sum(axis=1)).ravel()[:, None]
-    labels = np.zeros((people, _BATCH), dtype=np.float32)
-    labels[: people // 2] = 1
+    fits = fits[:, np.flatnonzero(fits.sum(axis=0))]
+    among = np.arange(fits.shape[1])[:, None]
     drawn = np.empty(0)
     while len(drawn) < permutations and (len(drawn) < _FEW or (drawn >= observed).sum() < _ENOUGH):
-        counts = fits @ rng.permuted(labels, axis=0)
+        chosen = rng.hypergeometric(people // 2, people - people // 2, len(among), size=_BATCH)
+        counts = fits @ rng.permuted((among < chosen).astype(np.float32), axis=0)
         drawn = np.concatenate([drawn, (counts == 1).sum(axis=0) - (total - counts == 1).sum(axis=0)])
     return drawn

@@ -46,9 +46,10 @@ class _Category:
     missing: int  # the code of missing: its place among them by frequency, which a sparse column begins with
 
     def codes(self, values: pd.Series) -> np.ndarray:
-        found: np.ndarray = self.levels.get_indexer(pd.Index(values)).astype(np.int32)
+        cells = values.to_numpy()
+        found: np.ndarray = self.levels.get_indexer(pd.Index(cells, dtype=cells.dtype)).astype(np.int32)
         found[found >= self.missing] += 1
-        found[values.isna().to_numpy()] = self.missing
+        found[pd.isna(cells)] = self.missing
         return found
 
 
@@ -178,4 +179,4 @@ def _fit_category(values: pd.Series) -> _Category:
     counts = values.value_counts(sort=False)
     many, texts = counts.to_numpy(), [str(level) for level in counts.index]
     levels = pd.Index(counts.index[sorted(range(len(many)), key=lambda i: (-many[i], texts[i]))])
-    return _Category(levels, missing=int((many >= max(1, values.isna().sum())).sum()))
+    return _Category(levels, missing=int((many >= max(1, len(values) - many.sum())).sum()))

@@ -12,7 +12,6 @@ from synthgen.privacy.neighbors import Sets, attackable, nearest, placed, shared
 from synthgen.privacy.space import stacked
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
-from synthgen.schema import ORDERED
 
 SCORES = ("distance", "density")
 _LEVELS = 3  # strata of single levels of one column
@@ -111,7 +110,8 @@ def strata(
 def _of_rare_levels(
     name: str, codes: np.ndarray, owners: np.ndarray, exposed: Exposure, rare: float, smallest: float
 ) -> list[Stratum]:
-    holders = np.unique(np.stack([codes, owners]), axis=1)
+    people = len(exposed.attacked)
+    holders = np.stack(np.divmod(np.unique(codes.astype(np.int64) * people + owners), people))
     holders = holders[:, exposed.attacked[holders[1]]]
     counts = np.bincount(holders[0])
     listed = np.flatnonzero((counts > 0) & (counts <= rare * exposed.attacked.sum()))
@@ -122,7 +122,7 @@ def _of_rare_levels(
     if len(large) < len(listed):
         title = f"patients with one of the rarest levels of column {name!r}"
         groups.append((title, [int(code) for code in listed if code not in large]))
-    return [Stratum(title, _having(holders, group, len(exposed.attacked))) for title, group in groups]
+    return [Stratum(title, _having(holders, group, people)) for title, group in groups]
 
 
 def _having(holders: np.ndarray, codes: Sequence[int], patients: int) -> np.ndarray:
@@ -142,5 +142,4 @@ def _most_isolated(exposed: Exposure, share: float) -> np.ndarray:
 
 def _category_names(evidence: Evidence) -> list[str]:
     """The columns of the space's codes, in their order."""
-    schema = evidence.train.schema
-    return [name for name in shared_columns(evidence) if schema[name].kind not in ORDERED]
+    return [name for name in shared_columns(evidence) if name not in evidence.train.schema.ordered]

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from privacy_cases import NUMBERS, SCHEMA, categories, evidence, population, table, visits, with_copies
+from scipy.sparse import csr_array
 
 from synthgen import stats
 from synthgen.data import TableData
@@ -13,7 +14,7 @@ from synthgen.privacy.disclosure import Attack, by_patient
 from synthgen.privacy.inference import Inference
 from synthgen.privacy.linkability import Linkability
 from synthgen.privacy.predicates import MISSING, Predicates, fitting, guessed
-from synthgen.privacy.singling_out import SinglingOut
+from synthgen.privacy.singling_out import SinglingOut, _permuted
 from synthgen.privacy.space import Space, squared_distances
 from synthgen.rng import Seed
 from synthgen.schema import Column, TableSchema
@@ -365,25 +366,58 @@ def test_nothing_is_left_to_tell_where_the_control_is_known():
     assert "scaled_risk" not in by_patient(np.ones(200), 0.5, attacks=100).details
 
 
-def test_predicates_fit_what_their_definition_says():
+def test_predicates_fit_what_their_definition_says(monkeypatch):
     rng = np.random.default_rng(1)
     rows = np.where(rng.random((200, 5)) < 0.2, MISSING, rng.integers(0, 9, (200, 5)))
     ordered = np.array([True, True, False, True, False])
     predicates = guessed(np.unique(rows, axis=0), ordered, 300, crowd=100, seed=Seed(1))
     assert predicates.several.any()
     assert ((predicates.low == MISSING) & (predicates.high == MISSING)).any()
-    for low, high, found in zip(predicates.low, predicates.high, fitting(predicates, rows), strict=True):
-        used = (low > -np.inf) | (high < np.inf)
-        expected = ((rows >= low) & (rows <= high) | ~used).all(axis=1)
-        assert sorted(found) == list(np.flatnonzero(expected))
+    monkeypatch.setattr("synthgen.privacy.predicates._PAIRS", 1000)
+    parts = list(fitting(predicates, rows))
+    assert len(parts) > 3
+    which, found = (np.concatenate(part) for part in zip(*parts, strict=True))
+    for i, (columns, low, high) in enumerate(zip(predicates.columns, predicates.low, predicates.high, strict=True)):
+        used = columns >= 0
+        values = rows[:, columns[used]]
+        expected = ((values >= low[used]) & (values <= high[used])).all(axis=1)
+        assert sorted(found[which == i]) == list(np.flatnonzero(expected))
 
 
 def test_predicates_are_different():
     predicates = guessed(np.unique(np.eye(4), axis=0), np.zeros(4, bool), 500, crowd=10, seed=Seed(1))
-    both = np.hstack([predicates.low, predicates.high])
-    assert len(np.unique(both, axis=0)) == len(predicates)
+    whole = np.hstack([predicates.columns, predicates.low, predicates.high])
+    assert len(np.unique(whole, axis=0)) == len(predicates)
 
 
 def test_a_missing_value_lies_in_no_interval():
-    everything = Predicates(np.array([[np.finfo(float).min]]), np.array([[5.0]]))
-    assert fitting(everything, np.array([[MISSING], [3.0], [7.0]]))[0].tolist() == [1]
+    everything = Predicates(np.array([[0]]), np.array([[np.finfo(float).min]]), np.array([[5.0]]))
+    ((_, rows),) = fitting(everything, np.array([[MISSING], [3.0], [7.0]]))
+    assert rows.tolist() == [1]
+
+
+def test_only_predicates_that_fit_too_many_rows_are_left_out():
+    """Each of ten columns is 0 in nine rows of ten; predicates say so of one to ten of them."""
+    rows = (np.random.default_rng(2).random((300, 10)) < 0.1).astype(float)
+    said = np.tril(np.ones((10, 10), bool))
+    columns = np.where(said, np.arange(10), -1)
+    predicates = Predicates(columns, np.where(said, 0, -np.inf), np.where(said, 0, np.inf))
+    every, kept = (
+        np.bincount(np.concatenate([which for which, _ in fitting(predicates, rows, most=most)]), minlength=10)
+        for most in (None, 120)
+    )
+    assert every.tolist() == [int((rows[:, :n] == 0).all(axis=1).sum()) for n in range(1, 11)]
+    left_out = kept == 0
+    assert left_out.tolist() == (300 - rows.sum(axis=0).cumsum() > 120).tolist()
+    assert 0 < left_out.sum() < 10
+    assert (every[left_out] > 120).all()
+    assert (kept[~left_out] == every[~left_out]).all()
+
+
+def test_sides_drawn_by_lot_vary_as_a_hypergeometric_count_does():
+    """Ninety predicates that fit one patient each, of 300: twice the number on one side, less ninety."""
+    fits = csr_array((np.ones(90, dtype=np.float32), (np.arange(90), 3 * np.arange(90))), shape=(90, 300))
+    drawn = _permuted(fits, 300, 20_000, 1000, Seed(1))
+    assert len(drawn) == 20_000
+    assert abs(drawn.mean()) < 4 * drawn.std() / 141
+    assert drawn.var() == pytest.approx(90 * (300 - 90) / 299, rel=0.05)
