@@ -9,7 +9,7 @@ that promises to find it raises an alarm; the family is as large as on clean tab
 On the first runs of each case SDMetrics' DCROverfittingProtection answers on the same data (1: private; it counts 500
 random synthetic rows, and is not asked of 500 columns, which take it minutes). What is recorded is written after every
 case, in the place of the case's row; of clean tables after every 20 runs, and runs from `--first` on are added to the
-row that ends there.
+row that ends there. No demand is made of generators in use, which learn from train and so tell a little of it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from synthgen.protocols import Evidence
 from synthgen.registry import create, names
 from synthgen.rng import Seed
 from synthgen.stats import clopper_pearson, holm
-from synthgen.testing.leaks import LEAKS, NULLS, PEERS, Case, find
+from synthgen.testing.leaks import FITTED, LEAKS, NULLS, PEERS, Case, find
 from synthgen.testing.simulated import Tables
 
 FAMILY = (
@@ -51,7 +51,8 @@ FAMILY = (
 LEVEL, PEER_RUNS, PEER_ROWS, PEER_COLUMNS = 0.01, 5, 500, 100
 POLICY = load_policy("research-share")
 HEAD = ("case", "runs", "found", "95 % interval", "demand", "", "by", "SDMetrics DCR overfitting protection")
-DEMANDED_RUNS, MOST_ALARMS = 200, 5  # of clean tables: in so many runs at most so many alarms, and no failure
+DEMANDED_RUNS = 200  # of clean tables, and the most alarms and failures in them: audits that err in just 1 % and .1 %
+MOST_ALARMS, MOST_FAILURES = 5, 1  # of the runs exceed either number once in sixty times (.016 and .017)
 CLEAN_HEAD = ("clean table", "runs", "false alarms", "95 % interval", "", "of which check", "failures", HEAD[-1])
 SLICE = 20  # runs after which those of a clean table are recorded
 
@@ -186,8 +187,10 @@ class Clean:
     def row(self, name: str) -> Row:
         rate = clopper_pearson(self.alarmed, self.runs)
         met = "met" if self.runs >= DEMANDED_RUNS else f"fewer than {DEMANDED_RUNS} runs"
-        if self.failures or self.alarmed > MOST_ALARMS * max(1, self.runs / DEMANDED_RUNS):
+        times = max(1, self.runs / DEMANDED_RUNS)
+        if self.alarmed > MOST_ALARMS * times or self.failures.total() > MOST_FAILURES * times:
             met = "MISSED"
+        met = "no demand" if any(case.name == name for case in FITTED) else met
         who = [
             ", ".join(f"{check} {count}" for check, count in counts.most_common()) or "-"
             for counts in (self.alarms, self.failures)
@@ -220,7 +223,7 @@ def main() -> None:
         if check not in names("checks"):
             print(f"not registered, so left out: {check}", flush=True)
     parts = {"clean": [False], "leaks": [True], None: [False, True]}[arguments.part]
-    cases = [c for c in (*NULLS, *LEAKS, *PEERS) if bool(c.found_by) in parts]
+    cases = [c for c in (*NULLS, *FITTED, *LEAKS, *PEERS) if bool(c.found_by) in parts]
     cases = [c for c in cases if not arguments.only or any(part in c.name for part in arguments.only)]
     for case in cases if arguments.record else []:
         check_first(case, arguments.first)
@@ -259,7 +262,7 @@ def note(case: Case, found: Row | Clean, first: int = 0) -> None:
     if isinstance(found, Clean):
         found = (Clean.parsed(rows[case.name]) + found if first else found).row(case.name)
     rows[case.name] = found
-    order = [one.name for one in (*NULLS, *LEAKS, *PEERS)]
+    order = [one.name for one in (*NULLS, *FITTED, *LEAKS, *PEERS)]
     about = f"`python benchmarks/planted_leaks.py --record`, each case when it was last run. {machine()}"
     record(title, f"{about}\n\n{markdown(sorted(rows.values(), key=lambda old: order.index(old[0])), head)}")
 

@@ -33,7 +33,7 @@ def agreements(evidence: Evidence, names: list[str]) -> tuple[Sets, list[np.ndar
         values = pd.concat([data.table[name] for data in sets], ignore_index=True)
         columns += _coded(at_precision(values, evidence.train.schema[name]), int(ends[1]))
     codes = np.stack([code for code, _ in columns], axis=1).astype(np.int32)
-    parts = [Points(np.zeros((len(p), 0)), p, np.zeros(len(p))) for p in np.split(codes, ends[:-1])]
+    parts = [Points.of(np.zeros((len(part), 0)), part) for part in np.split(codes, ends[:-1])]
     placed = Sets(parts[0], parts[1], parts[2], *pooled_patients(evidence.train, evidence.holdout))
     return placed, [bits for _, bits in columns]
 
@@ -44,7 +44,7 @@ def most_agreeing(queries: Points, sets: Sets, weights: list[np.ndarray]) -> Nei
     Its `ratio` is two to the minus half the bits by which it is ahead of any other patient: bits add up as squared
     distances do, and chance puts every tenth row four bits ahead.
 
-    >>> train, holdout = (Points(np.zeros((1, 0)), np.array([[code]], np.int32), np.zeros(1)) for code in (0, 1))
+    >>> train, holdout = (Points.of(np.zeros((1, 0)), np.array([[code]], np.int32)) for code in (0, 1))
     >>> sets = Sets(train, holdout, train, np.array([0]), np.array([1]))
     >>> most_agreeing(train, sets, [np.array([1.0, 1.0])]).ratio
     array([0.70710678])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 
 from synthgen.data import TableData
 from synthgen.errors import NotAssessable
@@ -15,8 +16,17 @@ from synthgen.privacy.agreement import agreements, most_agreeing
 from synthgen.privacy.column_blocks import Block, column_blocks
 from synthgen.privacy.copies import fewest_seen, half_of_holdout, landed, mirror_note
 from synthgen.privacy.labels import LabelTest, label_test
-from synthgen.privacy.neighbors import Neighbors, Sets, content_order, placed, placed_by, searched_rows, shared_columns
-from synthgen.privacy.space import Points
+from synthgen.privacy.neighbors import (
+    Neighbors,
+    Sets,
+    content_order,
+    placed,
+    pooled_patients,
+    searched_rows,
+    shared_columns,
+    space_of,
+)
+from synthgen.privacy.space import Points, Space
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 
@@ -137,7 +147,7 @@ def _sampled(evidence: Evidence, most: int) -> Evidence:
     rows = searched_rows(evidence, pairs=_PAIRS, most=most)
     if len(rows) == len(evidence.synthetic):
         return evidence
-    return replace(evidence, synthetic=evidence.synthetic.take(rows), shared={})
+    return replace(evidence, synthetic=evidence.synthetic.take(rows), shared={"space": space_of(evidence)})
 
 
 def _arranged(evidence: Evidence) -> Evidence:
@@ -151,7 +161,8 @@ def _arranged(evidence: Evidence) -> Evidence:
             (evidence.synthetic, content_order(sets.synthetic, np.arange(len(sets.synthetic)))),
         )
         train, holdout, synthetic = (data.take(order) for data, order in pairs)
-        arranged = replace(evidence, train=train, holdout=holdout, synthetic=synthetic, shared={})
+        same = {"space": space_of(evidence)}
+        arranged = replace(evidence, train=train, holdout=holdout, synthetic=synthetic, shared=same)
         arranged.shared["arranged"] = arranged
         return arranged
 
@@ -162,7 +173,27 @@ def _placed(evidence: Evidence, block: Block) -> tuple[Sets, list[np.ndarray]]:
     """The three sets in a block, and the weights of agreement, which distances do not have."""
     if block.how == "agreement":
         return agreements(evidence, list(block.columns))
-    return placed_by(evidence, list(block.columns), own_ranks=block.how == "ranks"), []
+    if block.how == "ranks":
+        return _own_ranks(evidence, list(block.columns)), []
+    space, sets = space_of(evidence), placed(evidence)
+    train, holdout, synthetic = (space.part(one, block.columns) for one in (sets.train, sets.holdout, sets.synthetic))
+    return Sets(train, holdout, synthetic, sets.train_patients, sets.holdout_patients), []
+
+
+def _own_ranks(evidence: Evidence, names: list[str]) -> Sets:
+    """Synthetic numbers placed by their ranks among the synthetic rows, real ones among all real rows."""
+    ordered = evidence.train.schema.ordered & set(names)
+
+    def ranked(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(**{n: (table[n].rank() - 0.5) / max(1, table[n].notna().sum()) for n in ordered})
+
+    real = [data.table[names] for data in (evidence.train, evidence.holdout)]
+    both = ranked(pd.concat(real, ignore_index=True))
+    space = Space.fit(both, ordered)
+    points, train = space.encode(both), len(evidence.train)
+    synthetic = space.encode(ranked(evidence.synthetic.table[names]))
+    owners = pooled_patients(evidence.train, evidence.holdout)
+    return Sets(points.take(slice(0, train)), points.take(slice(train, None)), synthetic, *owners)
 
 
 def _closest(block: Block, sets: Sets, weights: list[np.ndarray], queries: Points | None = None) -> Neighbors:
@@ -201,9 +232,13 @@ def _fewest(evidence: Evidence, blocks: Sequence[Block], test: LabelTest) -> lis
 
 
 def _fewest_in(evidence: Evidence, block: Block, which: int, test: LabelTest, sources: np.ndarray) -> float:
-    copied = evidence.train if block.how != "agreement" else _halves(evidence, sources)
-    sets, weights = _placed(replace(evidence, synthetic=copied, shared={}), block)
-    queries = sets.synthetic if block.how == "agreement" else sets.synthetic.take(sources)
+    if block.how == "distance":
+        sets, weights = _placed(evidence, block)
+        queries = sets.train.take(sources)
+    else:
+        copied = evidence.train if block.how == "ranks" else _halves(evidence, sources)
+        sets, weights = _placed(replace(evidence, synthetic=copied, shared={}), block)
+        queries = sets.synthetic.take(sources) if block.how == "ranks" else sets.synthetic
     found = _closest(block, sets, weights, queries)
     right = found.patients[found.nearest] == sets.train_patients[sources]
     hits = np.array([float((right & (found.ratio <= t)).mean()) for t in CUTOFFS])

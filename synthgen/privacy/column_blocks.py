@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
-from synthgen.privacy.neighbors import Sets, placed, placed_by, shared_columns
-from synthgen.privacy.space import Points, Space, hashes, stacked
+from synthgen.privacy.neighbors import placed, shared_columns, space_of
+from synthgen.privacy.space import Points, hashes, stacked
 from synthgen.protocols import Evidence
 
 _GROUP, _MOST_GROUPS = 4, 6  # columns of a group, unless there would be more groups than this
@@ -55,7 +54,11 @@ def column_blocks(evidence: Evidence) -> tuple[list[Block], list[Block]]:
     if sensitive:
         both = sorted({*quasi, *sensitive})
         found.append(Block(f"sensitive columns and quasi-identifiers ({listed(both)})", tuple(both)))
-    fine = {block: _identifies(placed_by(evidence, list(block.columns))) for block in _different(found, len(names))}
+    space, sets = space_of(evidence), placed(evidence)
+    real = stacked(sets.train, sets.holdout)
+    fine = {
+        block: _identifies(space.part(real, block.columns), sets.patients) for block in _different(found, len(names))
+    }
     kept = [block for block, enough in fine.items() if enough]
     if len(names) >= _GROUP:
         kept.append(Block("any part of the columns", tuple(names), "agreement"))
@@ -77,10 +80,9 @@ def associated(evidence: Evidence, names: list[str]) -> list[list[str]]:
     if number < 2:
         return []
     sets = placed(evidence)
-    rows = np.argsort(hashes(stacked(sets.train, sets.holdout)), kind="stable")[:_ROWS]
-    real = pd.concat([data.table[names] for data in (evidence.train, evidence.holdout)], ignore_index=True)
-    space, some = Space.fit(real, evidence.train.schema.ordered), real.iloc[rows]
-    parts = [_features(space.only([name]).encode(some)) for name in names]
+    real = stacked(sets.train, sets.holdout)
+    some = real.take(np.argsort(hashes(real), kind="stable")[:_ROWS])
+    parts = [_features(space_of(evidence).part(some, {name})) for name in names]
     distance = np.round(1 - _association(parts), 6)
     np.fill_diagonal(distance, 0)
     order = leaves_list(linkage(squareform(distance, checks=False), "average"))
@@ -103,10 +105,9 @@ def _different(blocks: list[Block], everything: int) -> list[Block]:
     return [b for b in blocks if first[frozenset(b.columns)] is b and len(b.columns) < everything]
 
 
-def _identifies(sets: Sets) -> bool:
+def _identifies(real: Points, patients: np.ndarray) -> bool:
     """Whether enough patients have a combination of values that nobody else has."""
-    contents = np.unique(hashes(stacked(sets.train, sets.holdout)), return_inverse=True)[1]
-    patients = sets.patients
+    contents = np.unique(hashes(real), return_inverse=True)[1]
     held = np.unique(np.stack([contents, patients]), axis=1)
     alone = np.bincount(held[0])[held[0]] == 1
     return len(np.unique(held[1][alone])) >= max(_ALONE, 0.01 * (patients.max() + 1))

@@ -51,12 +51,12 @@ class Sides:
     synthetic: pd.DataFrame
     pool: pd.DataFrame  # all train and holdout rows
     space: Space
+    points: tuple[Points, Points]  # the attacked rows and the synthetic ones, in that space
     notes: tuple[str, ...]
 
     def seen(self, names: Collection[str]) -> tuple[Points, Points]:
         """The attacked rows, by patient, and the synthetic rows, as they appear in some of the columns."""
-        space = self.space.only(names)
-        return space.encode(self.real.iloc[self.attacked]), space.encode(self.synthetic)
+        return self.space.part(self.points[0], names), self.space.part(self.points[1], names)
 
 
 @dataclass(frozen=True)
@@ -183,12 +183,17 @@ def sides(evidence: Evidence, *, most: int, seed: Seed) -> Sides:
     control, control_of = _drawn(evidence.holdout, space, count, seed.child("control"))
     real = pd.concat([train[names], control[names]], ignore_index=True)
     patients = np.concatenate([train_of, control_of + count])
-    first = _mixed(space.encode(real), seed.child("rows"))
+    known = space.encode(real)
+    first = _mixed(known, seed.child("rows"))
     attacked = first[np.unique(patients[first], return_index=True)[1]]
     synthetic = evidence.synthetic.table[names]
-    chosen = _mixed(space.encode(synthetic), seed.child("synthetic"))[:_MOST_ROWS]
+    invented = space.encode(synthetic)
+    chosen = _mixed(invented, seed.child("synthetic"))[:_MOST_ROWS]
     notes = _notes(count, min(most, ATTACKS), len(chosen), len(synthetic))
-    return Sides(tuple(names), count, real, patients, attacked, synthetic.iloc[chosen], pool[names], space, notes)
+    points = known.take(attacked), invented.take(chosen)
+    return Sides(
+        tuple(names), count, real, patients, attacked, synthetic.iloc[chosen], pool[names], space, points, notes
+    )
 
 
 def by_patient(scores: np.ndarray, naive: float, *, attacks: int) -> Attack:

@@ -213,7 +213,7 @@ def search_in(space: Callable[[Tensor], np.ndarray], seen: Views) -> Search:
 def points(vectors: np.ndarray) -> Points:
     """Vectors of numbers up to one, rounded so that equal ones have distance zero in any order of sums."""
     numbers = np.round(vectors / _GRID) * _GRID
-    return Points(numbers, np.zeros((len(numbers), 0), dtype=np.int32), np.zeros(len(numbers)))
+    return Points.of(numbers, np.zeros((len(numbers), 0), dtype=np.int32))
 
 
 def standardised(images: Tensor) -> np.ndarray:

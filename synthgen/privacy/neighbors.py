@@ -14,7 +14,7 @@ from synthgen.privacy.space import Points, Space, hashes, stacked
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
 
-_PAIRS = 4e10  # of rows that a search compares: five minutes on two cores
+_PAIRS = 2.5e10  # of rows that a search compares: five minutes on two cores
 _ATTACK_PAIRS = 1e10  # of attacked and synthetic rows that an attack compares
 _FEWEST = 2_000  # rows that are searched for however large the pool
 _COLUMNS_PER_CATEGORY = 32  # levels with a coordinate of their own; rarer ones are compared pair by pair
@@ -77,19 +77,43 @@ def shared_columns(evidence: Evidence) -> list[str]:
     return names
 
 
+def space_of(evidence: Evidence) -> Space:
+    """The space of this audit: that of the columns in common, fitted once on train and holdout.
+
+    Raises:
+        NotAssessable: the tables have no learned column in common.
+    """
+
+    def fitted() -> Space:
+        names = shared_columns(evidence)
+        real = pd.concat([data.table[names] for data in (evidence.train, evidence.holdout)], ignore_index=True)
+        return Space.fit(real, evidence.train.schema.ordered)
+
+    return evidence.once("space", fitted)
+
+
 def placed(evidence: Evidence) -> Sets:
     """The three sets in the space of this audit, made once.
 
     Raises:
         NotAssessable: the tables have no learned column in common, or one of them has no rows.
     """
-    return evidence.once("space", lambda: placed_by(evidence, shared_columns(evidence)))
+
+    def place() -> Sets:
+        for name in ("train", "holdout", "synthetic"):
+            if not len(getattr(evidence, name)):
+                raise NotAssessable(f"the {name} table has no rows")
+        encode, owners = space_of(evidence).encode, pooled_patients(evidence.train, evidence.holdout)
+        train, holdout, synthetic = evidence.train.table, evidence.holdout.table, evidence.synthetic.table
+        return Sets(encode(train), encode(holdout), encode(synthetic), *owners)
+
+    return evidence.once("placed", place)
 
 
 def neighbors(evidence: Evidence) -> Neighbors:
     """The pooled nearest neighbours of the synthetic rows, searched once per audit.
 
-    Where that would compare more than 4e10 pairs of rows, a random sample of the synthetic rows is searched for, always
+    Where that would compare more than 2.5e10 pairs of rows, a random sample of the synthetic rows is searched for, always
     against the whole pool.
 
     Raises:
@@ -215,39 +239,8 @@ def nearest(
                 own = apart[0][low : low + step]
                 _add_where_equal(scores, np.arange(len(block)), own, groups, np.full(len(block), np.inf))
             _keep_best(scores, start, best[low : low + step], where[low : low + step])
-    offset = (queries.numbers**2).sum(axis=1) + queries.extra + sum(float(weight.max()) for weight in known)
+    offset = (queries.numbers**2).sum(axis=1) + queries.extra.sum(axis=1) + sum(float(weight.max()) for weight in known)
     return where, np.sqrt(best + offset[:, None])
-
-
-def placed_by(evidence: Evidence, names: list[str], *, own_ranks: bool = False) -> Sets:
-    """The three sets in a space of some columns.
-
-    Args:
-        evidence: the tables.
-        names: learned columns that all three have.
-        own_ranks: synthetic numbers are placed by their ranks among the synthetic rows, real ones among all real rows,
-            whatever their values.
-
-    Raises:
-        NotAssessable: a table has no rows.
-    """
-    for name in ("train", "holdout", "synthetic"):
-        if not len(getattr(evidence, name)):
-            raise NotAssessable(f"the {name} table has no rows")
-    numeric = evidence.train.schema.ordered & set(names)
-    tables = [data.table[names] for data in (evidence.train, evidence.holdout, evidence.synthetic)]
-    real = pd.concat(tables[:2], ignore_index=True)
-    if own_ranks:
-        real, tables[2] = _ranked(real, numeric), _ranked(tables[2], numeric)
-        tables[:2] = real.iloc[: len(tables[0])], real.iloc[len(tables[0]) :]
-    space = Space.fit(real, numeric)
-    train, holdout, synthetic = (space.encode(table) for table in tables)
-    return Sets(train, holdout, synthetic, *pooled_patients(evidence.train, evidence.holdout))
-
-
-def _ranked(table: pd.DataFrame, numeric: frozenset[str]) -> pd.DataFrame:
-    ranks = {name: (table[name].rank() - 0.5) / max(1, table[name].notna().sum()) for name in numeric}
-    return table.assign(**ranks)
 
 
 def pooled_patients(train: TableData, holdout: TableData) -> tuple[np.ndarray, np.ndarray]:
@@ -309,7 +302,7 @@ def _expanded(part: Points, widths: np.ndarray) -> np.ndarray:
     Shape:
         -> (coordinates, rows)
     """
-    lengths = (part.numbers**2).sum(axis=1) + part.extra
+    lengths = (part.numbers**2).sum(axis=1) + part.extra.sum(axis=1)
     return np.vstack([part.numbers.T, lengths[None, :], *_one_hot(part.codes, widths)])
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
-from synthgen.data import TableData
 from synthgen.errors import NotAssessable
 from synthgen.findings import Estimate, Measurement
 from synthgen.privacy.copies import CUTOFFS, tested
@@ -21,13 +20,13 @@ from synthgen.privacy.neighbors import (
     nearest,
     neighbors,
     placed,
-    placed_by,
     shared_columns,
+    space_of,
 )
 from synthgen.privacy.space import stacked
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
-from synthgen.schema import ORDERED, Column, TableSchema
+from synthgen.schema import ORDERED, Column
 
 _MOST = 400  # copies that are planted at most, and at most half of the synthetic rows
 _ISOLATED = 2_000  # train rows among which the most isolated are looked for
@@ -153,14 +152,8 @@ def _planted(evidence: Evidence, most: int, seed: Seed) -> dict[str, Neighbors]:
     noisy = _noisy(copies, evidence, seed)
     isolated = _isolated(sets, firsts[:_ISOLATED])[:most]
     tables = {"exact": copies, "noisy": noisy, "isolated": evidence.train.table[names].iloc[isolated]}
-    return {kind: _found(evidence, table, names) for kind, table in tables.items()}
-
-
-def _found(evidence: Evidence, table: pd.DataFrame, names: list[str]) -> Neighbors:
-    schema = TableSchema(tuple(evidence.train.schema[name] for name in names))
-    planted = TableData(table.reset_index(drop=True), schema)
-    sets = placed_by(replace(evidence, synthetic=planted, shared={}), names)
-    return sets.pool().search(sets.synthetic)
+    space, pool = space_of(evidence), sets.pool()
+    return {kind: pool.search(space.encode(table)) for kind, table in tables.items()}
 
 
 def _isolated(sets: Sets, rows: np.ndarray) -> np.ndarray:

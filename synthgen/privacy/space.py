@@ -17,8 +17,8 @@ class Points:
     """Rows in the space. A code of -1 is a level that the pool does not have; it equals nothing.
 
     Shape:
-        numbers (rows, coordinates) float64, codes (rows, categoricals) int32, extra (rows,) float64: what a row adds
-        to all its squared distances because it is missing where the pool never is.
+        numbers (rows, coordinates) float64, codes (rows, categoricals) int32, extra (rows, numbers that the pool never
+        misses) bool: where a row is missing nevertheless, which adds 1 to all its squared distances.
     """
 
     numbers: np.ndarray
@@ -27,6 +27,11 @@ class Points:
 
     def __len__(self) -> int:
         return len(self.extra)
+
+    @staticmethod
+    def of(numbers: np.ndarray, codes: np.ndarray) -> Points:
+        """Rows that miss nothing that the pool does not miss. Shape: (rows, coordinates), (rows, categoricals)."""
+        return Points(numbers, codes, np.zeros((len(numbers), 0), dtype=bool))
 
     def take(self, rows: np.ndarray | slice) -> Points:
         """These rows, in this order."""
@@ -94,16 +99,10 @@ class Space:
         numbers = {name: _fit_number(as_floats(pool[name]), grid) for name in ordered}
         return Space(numbers, {name: _fit_category(pool[name]) for name in names if name not in numeric}, grid)
 
-    def only(self, names: Collection[str]) -> Space:
-        """The space of some of the columns: what somebody sees who knows these and no others."""
-        numbers = {name: number for name, number in self.numbers.items() if name in names}
-        categories = {name: category for name, category in self.categories.items() if name in names}
-        return Space(numbers, categories, self.grid)
-
     def encode(self, rows: pd.DataFrame) -> Points:
         """Place rows of any set in the space."""
         n = len(rows)
-        numbers, codes, extra = [np.zeros((n, 0))], [np.zeros((n, 0), dtype=np.int32)], np.zeros(n)
+        numbers, codes, extra = ([np.zeros((n, 0), dtype=kind)] for kind in (float, np.int32, bool))
         for name, number in self.numbers.items():
             values = as_floats(rows[name])
             absent = np.isnan(values)
@@ -111,9 +110,20 @@ class Space:
             if number.can_miss:
                 numbers.append(absent.astype(float)[:, None])
             else:
-                extra += absent
+                extra.append(absent[:, None])
         codes += [category.codes(rows[name])[:, None] for name, category in self.categories.items()]
-        return Points(np.hstack(numbers), np.hstack(codes), extra)
+        return Points(np.hstack(numbers), np.hstack(codes), np.hstack(extra))
+
+    def part(self, points: Points, names: Collection[str]) -> Points:
+        """Rows of this space as somebody sees them who knows some of the columns and no others."""
+        numbers = [(name in names, number.can_miss) for name, number in self.numbers.items()]
+        kept = (
+            [known for known, can_miss in numbers for _ in range(1 + can_miss)],
+            [name in names for name in self.categories],
+            [known for known, can_miss in numbers if not can_miss],
+        )
+        whole = (points.numbers, points.codes, points.extra)
+        return Points(*(np.compress(some, each, axis=1) for some, each in zip(kept, whole, strict=True)))
 
 
 def squared_distances(queries: Points, pool: Points) -> np.ndarray:
@@ -122,7 +132,7 @@ def squared_distances(queries: Points, pool: Points) -> np.ndarray:
     Shape:
         -> (queries, pool)
     """
-    total = np.repeat(queries.extra[:, None], len(pool), axis=1)
+    total = np.repeat(queries.extra.sum(axis=1, keepdims=True, dtype=float), len(pool), axis=1)
     for x, y in zip(queries.numbers.T, pool.numbers.T, strict=True):
         total += (x[:, None] - y[None, :]) ** 2
     for x, y in zip(queries.codes.T, pool.codes.T, strict=True):

@@ -299,10 +299,11 @@ def test_blind_linking_is_a_draw_of_one_in_all_rows():
     assert found.details["success_naive"].value == 1 / 160
 
 
-def test_a_space_of_some_columns_is_the_space_of_a_table_that_has_only_these():
+def test_part_of_a_space_is_the_space_of_a_table_that_has_only_these_columns():
     frame = population(100, 1).table
     numeric = frozenset(NUMBERS)
-    some = Space.fit(frame, numeric).only(["glucose", "ward"]).encode(frame)
+    space = Space.fit(frame, numeric)
+    some = space.part(space.encode(frame), ["glucose", "ward"])
     alone = Space.fit(frame[["glucose", "ward"]], numeric).encode(frame)
     np.testing.assert_allclose(squared_distances(some, some), squared_distances(alone, alone), atol=1e-6)
 

@@ -41,6 +41,17 @@ def test_missing_where_the_pool_never_is_counts_too():
     assert distance[0] == pytest.approx([1, np.sqrt(1 + 6 / 9)])
 
 
+def test_what_is_missing_in_other_columns_does_not_count_in_a_part():
+    pool = pd.DataFrame({"x": [1.0, 2.0, 3.0], "y": [1.0, np.nan, 2.0], "z": [4.0, 5.0, 6.0]})
+    rows = pd.DataFrame({"x": [np.nan, 2.0], "y": [np.nan, 1.0], "z": [5.0, np.nan]})
+    space = Space.fit(pool, frozenset(pool))
+    for names in (["x"], ["y"], ["x", "z"], ["z", "y"]):
+        alone = Space.fit(pool[names], frozenset(names))
+        expected = squared_distances(alone.encode(rows), alone.encode(pool))
+        part = space.part(space.encode(rows), names), space.part(space.encode(pool), names)
+        np.testing.assert_allclose(squared_distances(*part), expected, atol=1e-6)
+
+
 def test_random_rows_differ_by_one_in_a_numeric_column():
     points = encoded(*(table(pd.DataFrame({"x": np.arange(500.0)}), TableSchema((Column("x", "real"),))),) * 2)[0:1]
     distances = squared_distances(points[0], points[0])
@@ -141,8 +152,7 @@ def test_weighted_agreement_equals_its_definition(monkeypatch):
     monkeypatch.setattr("synthgen.privacy.neighbors._OFTEN", 0.2)  # some levels with a coordinate, some in lists
     rng = np.random.default_rng(3)
     pool, queries = (
-        Points(np.zeros((n, 0)), rng.integers(low, 6, (n, 3)).astype(np.int32), np.zeros(n))
-        for n, low in ((80, 0), (40, -1))
+        Points.of(np.zeros((n, 0)), rng.integers(low, 6, (n, 3)).astype(np.int32)) for n, low in ((80, 0), (40, -1))
     )
     weights = [np.round(rng.uniform(0, 8, 6) * 16) / 16 for _ in range(3)]
     equal = queries.codes[:, None, :] == pool.codes[None, :, :]
