@@ -113,8 +113,8 @@ def placed(evidence: Evidence) -> Sets:
 def neighbors(evidence: Evidence) -> Neighbors:
     """The pooled nearest neighbours of the synthetic rows, searched once per audit.
 
-    Where that would compare more than 2.5e10 pairs of rows, a random sample of the synthetic rows is searched for, always
-    against the whole pool.
+    Where that would compare more than 2.5e10 pairs of rows, a random sample of the synthetic rows is searched for,
+    always against the whole pool.
 
     Raises:
         NotAssessable: as for `placed`.

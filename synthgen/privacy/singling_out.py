@@ -53,7 +53,7 @@ class SinglingOut:
     needs: ClassVar[frozenset[str]] = frozenset({"train", "holdout", "synthetic"})
 
     attacks: int = 5_000  # different predicates
-    max_patients: int = 100_000  # on each side
+    max_patients: int = 200_000  # on each side
 
     def run(self, evidence: Evidence, *, seed: Seed) -> Measurement:
         """Make predicates and try them on train and control patients.
