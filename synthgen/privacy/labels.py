@@ -99,7 +99,13 @@ class LabelTest:
 
 
 def label_test(
-    counts: np.ndarray, is_train: np.ndarray, patients: np.ndarray, *, seed: Seed, alpha: float = 0.001
+    counts: np.ndarray,
+    is_train: np.ndarray,
+    patients: np.ndarray,
+    *,
+    seed: Seed,
+    alpha: float = 0.001,
+    rows: np.ndarray | None = None,
 ) -> LabelTest:
     """Test whether counts fall on train rows more (or less) often than exchangeable labels allow.
 
@@ -117,9 +123,10 @@ def label_test(
         patients: dense patient numbers of the pool rows.
         seed: of the permutations.
         alpha: the level that `critical` refers to.
+        rows: the pool rows that the counts are of, where all others have none; None: all.
 
     Shape:
-        counts (pool, tests), is_train (pool,) bool, patients (pool,) int
+        counts (rows, tests), is_train (pool,) bool, patients (pool,) int, rows (rows,) int
 
     >>> is_train = np.arange(60) < 40
     >>> onto_train = np.where(is_train & (np.arange(60) < 20), 1.0, 0.0)[:, None]
@@ -130,26 +137,26 @@ def label_test(
     Raises:
         NotAssessable: fewer than 20 patients on a side.
     """
-    by_patient, sizes, train = _by_patient(counts, is_train, patients)
-    people, train_people = len(train), int(train.sum())
+    by_patient = _by_patient(counts, is_train, patients, rows)
+    people, train_people = by_patient.people, by_patient.train_people
     _need_patients(train_people, people - train_people)
-    total, share = by_patient.sum(axis=0), float(is_train.mean())
-    residual = by_patient - np.outer(sizes, total / sizes.sum())
+    total, share = by_patient.counts.sum(axis=0), float(is_train.mean())
+    on_train = by_patient.counts[by_patient.train].sum(axis=0)
     ratio = train_people / people
-    sd = np.sqrt(ratio * (1 - ratio) * people / (people - 1) * (residual**2).sum(axis=0))
-    observed = residual[train].sum(axis=0)
+    kinds, times = by_patient.residuals(total / len(patients))
+    sd = np.sqrt(ratio * (1 - ratio) * people / (people - 1) * (times @ kinds**2))
+    observed = on_train - share * total
     score = signed_deviance(observed, sd, total, share)
-    kinds = _kinds(residual, np.any(by_patient != 0, axis=1), sizes)
-    null = _permuted(*kinds, train_people, sd, total, share, score, seed)
+    null = _permuted(kinds, times, train_people, sd, total, share, score, seed)
     largest = signed_deviance(null, sd, total, share)
     largest, smallest = largest.max(axis=1), largest.min(axis=1)
     p_each = np.array([permutation_p(float(one) - _SLACK, largest) for one in score])
     if largest.max() < score.max() - _SLACK:  # rarer than the permutations can tell
-        p_each[score.argmax()] = min(p_each.min(), _tail(residual, ratio, float(score.max()), sd, total, share))
+        p_each[score.argmax()] = min(p_each.min(), _tail(kinds, times, ratio, float(score.max()), sd, total, share))
     return LabelTest(
         train_share=share,
         total=total,
-        train=by_patient[train].sum(axis=0),
+        train=on_train,
         excess=observed,
         sd=sd,
         spread=np.quantile(null, [0.025, 0.975], axis=0).T,
@@ -193,20 +200,57 @@ def _need_patients(train: int, holdout: int) -> None:
             raise NotAssessable(f"{name} has {found} patients; this test needs at least {MINIMUM_PATIENTS}")
 
 
-def _by_patient(
-    counts: np.ndarray, is_train: np.ndarray, patients: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Counts, rows and label of each patient. Shape: -> (patients, tests), (patients,), (patients,) bool.
+@dataclass(frozen=True, eq=False)
+class _ByPatient:
+    """Counts, rows and label of each patient who has counts; of the many others how many have so many rows.
 
-    Patients are sorted by these, so that sums, and all that follows, are the same to the last bit in any order of rows.
+    Shape:
+        counts (patients, tests), sizes and train (patients,); other_sizes, other_times (different sizes,)
     """
-    people = int(patients.max()) + 1
-    sums = [np.bincount(patients, weights=column, minlength=people) for column in counts.T]
-    train = np.zeros(people, dtype=bool)
+
+    counts: np.ndarray
+    sizes: np.ndarray
+    train: np.ndarray
+    other_sizes: np.ndarray
+    other_times: np.ndarray
+    train_people: int
+
+    @property
+    def people(self) -> int:
+        return len(self.counts) + int(self.other_times.sum())
+
+    def residuals(self, rate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The different values of a patient's counts beyond a rate per row, in order, and how many patients have each.
+
+        Shape:
+            rate (tests,) -> (kinds, tests), (kinds,) int
+        """
+        some = np.concatenate([self.counts - np.outer(self.sizes, rate), -np.outer(self.other_sizes, rate)])
+        times = np.concatenate([np.ones(len(self.counts)), self.other_times])
+        kinds, which = np.unique(some, axis=0, return_inverse=True)
+        return kinds, np.bincount(which, times).astype(np.int64)
+
+
+def _by_patient(counts: np.ndarray, is_train: np.ndarray, patients: np.ndarray, rows: np.ndarray | None) -> _ByPatient:
+    """Patients are sorted, so that sums, and all that follows, are the same to the last bit in any order of rows."""
+    if rows is None:
+        rows = np.flatnonzero(counts.any(axis=1))
+        counts = counts[rows]
+    sizes = np.bincount(patients)
+    train = np.zeros(len(sizes), dtype=bool)
     train[patients[is_train]] = True
-    sizes = np.bincount(patients, minlength=people).astype(float)
-    order = np.lexsort([train, sizes, *sums])
-    return np.stack(sums, axis=1)[order], sizes[order], train[order]
+    who, number = np.unique(patients[rows], return_inverse=True)
+    sums = [np.bincount(number, weights=column, minlength=len(who)) for column in counts.T]
+    order = np.lexsort([train[who], sizes[who], *sums])
+    others = np.bincount(np.delete(sizes, who))
+    return _ByPatient(
+        counts=np.stack(sums, axis=1)[order],
+        sizes=sizes[who][order],
+        train=train[who][order],
+        other_sizes=np.flatnonzero(others),
+        other_times=others[others > 0],
+        train_people=int(train.sum()),
+    )
 
 
 def signed_deviance(excess: np.ndarray, sd: np.ndarray, total: np.ndarray, share: float) -> np.ndarray:
@@ -223,7 +267,9 @@ def signed_deviance(excess: np.ndarray, sd: np.ndarray, total: np.ndarray, share
     return np.sign(excess) * np.sqrt(2 * effective * np.maximum(gain, 0))
 
 
-def _tail(residual: np.ndarray, ratio: float, score: float, sd: np.ndarray, total: np.ndarray, share: float) -> float:
+def _tail(
+    kinds: np.ndarray, times: np.ndarray, ratio: float, score: float, sd: np.ndarray, total: np.ndarray, share: float
+) -> float:
     """At most so likely is it that any count's permuted deviance reaches a score: Chernoff's bound, summed over counts.
 
     The permuted excess is the sum of fixed weights over the patients who got the label train. Such labels are
@@ -231,17 +277,17 @@ def _tail(residual: np.ndarray, ratio: float, score: float, sd: np.ndarray, tota
     the moments of the sum are at most those with independent labels. A constant added to all weights adds a constant
     to the sum, so weights can be made so.
     """
-    people, bound = len(residual), 0.0
-    for weights, spread, counted in zip(residual.T, sd, total, strict=True):
+    train_people, bound = round(ratio * times.sum()), 0.0
+    for weights, spread, counted in zip(kinds.T, sd, total, strict=True):
         excess = _excess_at(score, spread, counted, share)
         lift = -weights.min()
         most = weights.max() + lift
         if not np.isfinite(excess) or most <= 0:
             continue
-        kinds, times = np.unique(weights + lift, return_counts=True)
+        values, which = np.unique(weights + lift, return_inverse=True)
         slopes = np.geomspace(0.01, 100, 200) / most
-        moments = np.logaddexp(np.log1p(-ratio), np.log(ratio) + np.outer(slopes, kinds)) @ times
-        needed = excess + lift * round(ratio * people)
+        moments = np.logaddexp(np.log1p(-ratio), np.log(ratio) + np.outer(slopes, values)) @ np.bincount(which, times)
+        needed = excess + lift * train_people
         bound += math.exp(min(0.0, float((moments - slopes * needed).min())))
     return min(1.0, bound)
 
@@ -259,19 +305,6 @@ def _excess_at(score: float, sd: float, total: float, share: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if deviance(middle) < score else (low, middle)
     return low
-
-
-def _kinds(residual: np.ndarray, counted: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different residuals, in order, and how many patients have each; most have no counts, and differ by rows only.
-
-    Shape:
-        residual (patients, tests), counted (patients,) bool, rows (patients,) -> (kinds, tests), (kinds,)
-    """
-    without = np.flatnonzero(~counted)
-    _, first, times = np.unique(rows[without], return_index=True, return_counts=True)
-    some = np.concatenate([residual[counted], residual[without[first]]])
-    kinds, which = np.unique(some, axis=0, return_inverse=True)
-    return kinds, np.bincount(which, np.concatenate([np.ones(int(counted.sum())), times])).astype(np.int64)
 
 
 def _permuted(

@@ -214,9 +214,10 @@ def _largest_permuted(ranks: np.ndarray, train: int, observed: float, seed: Seed
 def _copy_test(evidence: Evidence, chosen: Sequence[Stratum], seed: Seed, alpha: float) -> LabelTest:
     """The label test of `copies.neighbor`, counted on the patients of each stratum, all tested together."""
     found = neighbors(evidence)
-    counts = landed(found, _CUTOFFS)
-    columns = [counts * stratum.patients[found.patients][:, None] for stratum in chosen]
-    return label_test(np.concatenate(columns, axis=1), found.is_train, found.patients, seed=seed, alpha=alpha)
+    rows = np.unique(found.nearest)
+    counts, owners = landed(found, _CUTOFFS)[rows], found.patients[rows]
+    columns = np.concatenate([counts * stratum.patients[owners][:, None] for stratum in chosen], axis=1)
+    return label_test(columns, found.is_train, found.patients, seed=seed, alpha=alpha, rows=rows)
 
 
 def _area(exposed: Exposure, stratum: Stratum, ranks: _RankTest, which: int) -> Estimate:

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import hypergeom, kstest
 
 from synthgen.errors import NotAssessable
-from synthgen.privacy.labels import _kinds, label_test, patients_needed
+from synthgen.privacy.labels import _by_patient, label_test, patients_needed
 from synthgen.rng import Seed
 
 
@@ -136,13 +136,34 @@ def test_the_largest_of_several_shares_has_a_lower_bound_for_all():
     assert (among.value, among.high) == (alone.value, alone.high)
 
 
-def test_kinds_are_the_different_residuals():
-    """Law: sorting patients without counts by their rows alone changes neither kinds, order nor numbers."""
+def test_kinds_are_the_different_residuals_of_all_patients():
+    """Law: patients without counts may stand for each other, and their rows need not be listed."""
     rng = np.random.default_rng(0)
-    rows, counts = rng.integers(1, 4, 500), rng.binomial(2, 0.05, (500, 3))
-    residual = counts - np.outer(rows, counts.sum(axis=0) / rows.sum())
-    kinds, times = _kinds(residual, counts.any(axis=1), rows)
-    expected, sizes = np.unique(residual, axis=0, return_counts=True)
-    assert 3 < len(kinds) < 500
-    assert kinds.tolist() == expected.tolist()
-    assert times.tolist() == sizes.tolist()
+    sizes, counts = rng.integers(1, 4, 500), rng.binomial(2, 0.05, (500, 3)).astype(float)
+    rate = counts.sum(axis=0) / sizes.sum()
+    expected, number = np.unique(counts - np.outer(sizes, rate), axis=0, return_counts=True)
+    patients = np.repeat(np.arange(500), sizes)
+    first = np.searchsorted(patients, np.arange(500))
+    by_row = np.zeros((len(patients), 3))
+    by_row[first] = counts
+    is_train = patients < 300
+    found = np.flatnonzero(counts.any(axis=1))
+    for listed, rows in ((by_row, None), (counts[found], first[found]), (counts, first)):
+        by_patient = _by_patient(listed, is_train, patients, rows)
+        kinds, times = by_patient.residuals(rate)
+        assert 3 < len(kinds) < 500
+        assert kinds.tolist() == expected.tolist()
+        assert times.tolist() == number.tolist()
+        assert (by_patient.people, by_patient.train_people) == (500, 300)
+        assert by_patient.counts[by_patient.train].sum() == counts[:300].sum()
+
+
+def test_rows_without_counts_need_not_be_listed():
+    rng = np.random.default_rng(1)
+    counts = rng.binomial(1, 0.1, (400, 2)).astype(float)
+    patients, rows = rng.permutation(400) // 2, np.flatnonzero(counts.any(axis=1))
+    is_train = patients < 120
+    whole = label_test(counts, is_train, patients, seed=Seed(3))
+    part = label_test(counts[rows], is_train, patients, seed=Seed(3), rows=rows)
+    assert (part.p_more, part.p_fewer, part.critical) == (whole.p_more, whole.p_fewer, whole.critical)
+    assert part.excess.tolist() == whole.excess.tolist()
