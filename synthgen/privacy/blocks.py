@@ -147,7 +147,9 @@ def _sampled(evidence: Evidence, most: int) -> Evidence:
     rows = searched_rows(evidence, pairs=_PAIRS, most=most)
     if len(rows) == len(evidence.synthetic):
         return evidence
-    return replace(evidence, synthetic=evidence.synthetic.take(rows), shared={"space": space_of(evidence)})
+    sets = placed(evidence)
+    same = {"space": space_of(evidence), "placed": replace(sets, synthetic=sets.synthetic.take(rows))}
+    return replace(evidence, synthetic=evidence.synthetic.take(rows), shared=same)
 
 
 def _arranged(evidence: Evidence) -> Evidence:
@@ -155,13 +157,18 @@ def _arranged(evidence: Evidence) -> Evidence:
 
     def arrange() -> Evidence:
         sets = placed(evidence)
-        pairs = (
-            (evidence.train, content_order(sets.train, sets.train_patients)),
-            (evidence.holdout, content_order(sets.holdout, evidence.holdout.patients)),
-            (evidence.synthetic, content_order(sets.synthetic, np.arange(len(sets.synthetic)))),
+        trios = (
+            (evidence.train, sets.train, sets.train_patients),
+            (evidence.holdout, sets.holdout, evidence.holdout.patients),
+            (evidence.synthetic, sets.synthetic, np.arange(len(sets.synthetic))),
         )
-        train, holdout, synthetic = (data.take(order) for data, order in pairs)
-        same = {"space": space_of(evidence)}
+        orders = [content_order(points, patients) for _, points, patients in trios]
+        train, holdout, synthetic = (data.take(order) for (data, _, _), order in zip(trios, orders, strict=True))
+        points = [points.take(order) for (_, points, _), order in zip(trios, orders, strict=True)]
+        same = {
+            "space": space_of(evidence),
+            "placed": Sets(points[0], points[1], points[2], *pooled_patients(train, holdout)),
+        }
         arranged = replace(evidence, train=train, holdout=holdout, synthetic=synthetic, shared=same)
         arranged.shared["arranged"] = arranged
         return arranged
