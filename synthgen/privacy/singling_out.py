@@ -9,7 +9,7 @@ import numpy as np
 
 from synthgen.errors import NotAssessable
 from synthgen.findings import Measurement
-from synthgen.privacy.disclosure import Attack, Sides, Words, measurement, sides
+from synthgen.privacy.disclosure import ATTACKS, Attack, Sides, Words, measurement, sides
 from synthgen.privacy.predicates import FEWEST, Predicates, codebook, coded, fitting, guessed
 from synthgen.protocols import Evidence
 from synthgen.rng import Seed
@@ -66,7 +66,7 @@ class SinglingOut:
         real, synthetic, ordered = coded(drawn, evidence.schema)
         invented = codebook(drawn, evidence.schema, len(synthetic), seed.child("invented"))
         guesses = guessed(synthetic, ordered, self.attacks, crowd=drawn.count, seed=seed.child("predicates"))
-        naive = guessed(invented, ordered, self.attacks, crowd=drawn.count, seed=seed.child("naive"))
+        naive = guessed(invented, ordered, min(self.attacks, ATTACKS), crowd=drawn.count, seed=seed.child("naive"))
         if len(guesses) < FEWEST:
             raise NotAssessable(
                 f"{len(guesses)} different predicates can be made from the synthetic table, and {FEWEST} are needed: "
