@@ -218,10 +218,8 @@ def _distinct(predicates: Predicates) -> Predicates:
 def _stacked(single: Predicates, several: Predicates) -> Predicates:
     """Both, one after the other."""
     gap = ((0, 0), (0, several.columns.shape[1] - 1))
-    wide = (
-        np.pad(a, gap, constant_values=b)
-        for a, b in zip((single.columns, single.low, single.high), (-1, -np.inf, np.inf), strict=True)
-    )
     return Predicates(
-        *(np.concatenate(pair) for pair in zip(wide, (several.columns, several.low, several.high), strict=True))
+        columns=np.concatenate([np.pad(single.columns, gap, constant_values=-1), several.columns]),
+        low=np.concatenate([np.pad(single.low, gap, constant_values=-np.inf), several.low]),
+        high=np.concatenate([np.pad(single.high, gap, constant_values=np.inf), several.high]),
     )
