@@ -172,6 +172,9 @@ def load_policy(name: str | Path) -> Policy:
 def judge(measurement: Measurement, policy: Policy, *, question: str, adjusted_p: float | None = None) -> Finding:
     """Judge one measurement: PASS when the whole interval keeps the limit, FAIL when the whole interval breaks it.
 
+    Where the policy asks for a test, a leak is what the test calls one: an interval that breaks the limit though chance
+    is no worse an explanation than the policy allows is INCONCLUSIVE. At 95 % it does so on one clean table in forty.
+
     >>> from synthgen.findings import Estimate
     >>> auc = Estimate(value=0.51, low=0.49, high=0.53, n=900, method="DeLong")
     >>> measured = Measurement(check="membership", label="attack AUC", statistic=auc, better="lower")
@@ -190,7 +193,10 @@ def judge(measurement: Measurement, policy: Policy, *, question: str, adjusted_p
         else:
             verdicts.append(_against(_at_audit(estimate, policy.audit_number), limit, better, name))
     if threshold.minimum_p is not None:
-        verdicts.append(_test(measurement, adjusted_p, threshold.minimum_p, threshold.doubtful_p))
+        tested = _test(measurement, adjusted_p, threshold.minimum_p, threshold.doubtful_p)
+        if tested[0] != "FAIL" and measurement.p_value is not None:
+            verdicts = [_no_leak(*one) for one in verdicts]
+        verdicts.append(tested)
     if threshold.maximum_power is not None:
         verdicts.append(_power(measurement.power, threshold.maximum_power))
     verdict, because = _worst(verdicts) if threshold.judges else ("NOT_JUDGED", "the policy sets no limit here")
@@ -249,6 +255,11 @@ def _against(estimate: Estimate, limit: float, better: str, label: str) -> tuple
     verdict = "PASS" if kept else "FAIL" if broken else "INCONCLUSIVE"
     words = {"PASS": "keeps", "FAIL": "breaks", "INCONCLUSIVE": "straddles"}[verdict]
     return verdict, f"{label} {estimate} {words} {sign} {limit:g}"
+
+
+def _no_leak(verdict: str, because: str) -> tuple[str, str]:
+    """What an interval says where the test does not call a leak."""
+    return ("INCONCLUSIVE", f"{because}, but its test calls no leak") if verdict == "FAIL" else (verdict, because)
 
 
 def _test(

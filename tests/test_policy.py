@@ -75,6 +75,16 @@ def test_between_a_leak_and_a_pass_lies_doubt(p, expected):
     assert finding.threshold == "p >= 0.001, in doubt below 0.05"
 
 
+@pytest.mark.parametrize(("p", "expected"), [(0.0009, "FAIL"), (0.001, "INCONCLUSIVE"), (0.9, "INCONCLUSIVE")])
+def test_an_interval_beyond_the_limit_is_a_leak_only_if_the_test_calls_it_one(p, expected):
+    """At 95 % one clean table in forty has such an interval, where the limit is near 0."""
+    policy = Policy.from_text(TEXT + "  both: {limit: 0.1, minimum_p: 0.001, why: g}\n", source="test")
+    finding = judge(measured("both", 0.3, 0.2, 0.4, p_value=p), policy, question="?")
+    assert finding.verdict == expected
+    assert ("but its test calls no leak" in finding.because) == (expected == "INCONCLUSIVE")
+    assert judge(measured("both", 0.3, 0.2, 0.4), policy, question="?").verdict == "FAIL"  # there was no test
+
+
 def test_doubt_names_the_p_value_and_the_level():
     policy = Policy.from_text(TEXT + DOUBT, source="test")
     finding = judge(measured("doubted", p_value=0.04996), policy, question="?")

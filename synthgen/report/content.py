@@ -38,9 +38,9 @@ VERDICT_WORDS = {
 READING = {
     "PASS": "The whole interval keeps the policy's limit, and where the policy asks for it the check showed that it "
     "would have seen a leak of the size that matters.",
-    "FAIL": "The whole interval breaks the limit, or a test found a leak.",
-    "INCONCLUSIVE": "The interval lies on both sides of the limit, or the check could not have seen a leak of the size "
-    "that matters. It never counts as a pass: more holdout patients narrow the interval.",
+    "FAIL": "The test found a leak or, where the policy asks for no test, the whole interval breaks the limit.",
+    "INCONCLUSIVE": "The interval does not keep the limit, the test is in doubt, or the check could not have seen a "
+    "leak of the size that matters. It never counts as a pass: more holdout patients narrow the interval.",
     "NOT_RUN": "The evidence could not answer the question. If the policy requires the check, this is inconclusive.",
     "NOT_JUDGED": "Shown for information; the policy sets no limit.",
 }
