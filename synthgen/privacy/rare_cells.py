@@ -76,8 +76,11 @@ def cells_of(evidence: Evidence) -> tuple[list[Cells], Pool]:
 def holders(codes: np.ndarray, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
     """Which patient has which level, each pair once. Shape: -> (pairs,) levels, (pairs,) patients."""
     real = codes[: pool.rows]
+    level, patient = real[real >= 0], pool.patients[real >= 0]
     people = int(pool.patients.max()) + 1
-    pairs = np.unique(real[real >= 0] * people + pool.patients[real >= 0])
+    if people == pool.rows:  # one row each, so no pair is there twice
+        return level, patient
+    pairs = np.unique(level * people + patient)
     return pairs // people, pairs % people
 
 
