@@ -150,22 +150,24 @@ def _combined(group: Sequence[Cells], pool: Pool) -> np.ndarray:
     Chance is that of the synthetic columns: a generator that learned no more than how often train has each value would
     repeat the combinations of train more often than those of the holdout.
     """
-    people, synthetic = int(pool.patients.max()) + 1, len(group[0].codes) - pool.rows
-    mixed, expected = np.zeros(len(group[0].codes), dtype=np.int64), np.full(pool.rows, float(synthetic))
+    people, rows = int(pool.patients.max()) + 1, len(group[0].codes)
+    mixed, expected = np.zeros(rows, dtype=np.int64), np.full(rows, float(rows - pool.rows))
     for cells in group:
         size = cells.levels + 1
         mixed = mixed * size + cells.codes + 1
-        share = np.bincount(cells.codes[pool.rows :] + 1, minlength=size) / synthetic
-        expected *= share[cells.codes[: pool.rows] + 1]
-    mixed = pd.factorize(mixed)[0]
-    real, again = mixed[: pool.rows], np.zeros(int(mixed.max()) + 1, dtype=bool)
-    again[mixed[pool.rows :]] = True
-    owner, alone = np.zeros(len(again), dtype=np.int64), np.ones(len(again), dtype=bool)
-    owner[real] = pool.patients
-    alone[real[owner[real] != pool.patients]] = False
-    chance = np.ones(len(again))
-    chance[real] = expected
-    return np.bincount(owner[alone & again & (chance < _SURPRISING)], minlength=people).astype(float)
+        share = np.bincount(cells.codes[pool.rows :] + 1, minlength=size) / (rows - pool.rows)
+        expected *= share[cells.codes + 1]
+    surprising = (expected > 0) & (expected < _SURPRISING)  # alike in all rows of a combination, so none is torn apart
+    if not surprising.any():
+        return np.zeros(people)
+    patients = pool.patients[surprising[: pool.rows]]
+    mixed = pd.factorize(mixed[surprising])[0]
+    real, again = mixed[: len(patients)], np.zeros(int(mixed.max()) + 1, dtype=bool)
+    again[mixed[len(patients) :]] = True
+    owner, alone = np.full(len(again), -1), np.ones(len(again), dtype=bool)
+    owner[real] = patients
+    alone[real[owner[real] != patients]] = False
+    return np.bincount(owner[alone & again & (owner >= 0)], minlength=people).astype(float)
 
 
 def _chosen(columns: Sequence[Cells], roles: Sequence[str]) -> list[tuple[Cells, ...]]:
